@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * pagestep: a compressed page store for kernel and firmware images.
+ * The whole public C interface; each part says what it promises.
+ */
+#ifndef PAGESTEP_H
+#define PAGESTEP_H
+
+#include "pagestep/codec.h"
+#include "pagestep/error.h"
+#include "pagestep/store.h"
+
+#endif

@@ -1,0 +1,1 @@
+"""A compressed page store for kernel and firmware images."""

@@ -1,0 +1,6 @@
+# SPDX-License-Identifier: MIT
+"""The command ``pagestep``."""
+
+
+def main() -> None:
+    """Run the command."""
