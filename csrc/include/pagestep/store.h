@@ -1,4 +1,225 @@
-/* SPDX-License-Identifier: MIT */
+/* SPDX-License-Identifier: MIT
+ *
+ * The store: objects whose pages live in frames, in a compressed pool, or
+ * with their backing, under one budget of RAM.
+ *
+ * Every function may be called by any thread at any time, except where it
+ * says otherwise. No function calls back into its caller but through a
+ * backing.
+ *
+ * Plain declarations only: the Python binding reads this file without its
+ * '#' lines.
+ */
 #ifndef PAGESTEP_STORE_H
 #define PAGESTEP_STORE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "pagestep/codec.h"
+
+/* How gladly a page leaves RAM. */
+enum pgs_level {
+    PGS_LEVEL_PINNED = 0,      /* never */
+    PGS_LEVEL_LAST_RESORT = 1, /* only if you absolutely have to */
+    PGS_LEVEL_RELUCTANT = 2,
+    PGS_LEVEL_NORMAL = 3,
+    PGS_LEVEL_EAGER = 4,
+    PGS_LEVEL_STEP_ON_IT = 5, /* never needed in a hurry */
+    PGS_LEVEL_COUNT = 6
+};
+
+/* Who chooses the frame that is given up. */
+enum pgs_policy_id {
+    PGS_POLICY_S3FIFO = 0, /* hits take no lock */
+    PGS_POLICY_LRU = 1     /* exact, as a control: every hit takes the queue's lock */
+};
+
+/* Where a fault found its page. */
+enum pgs_source {
+    PGS_SOURCE_COMPRESSED = 0, /* the compressed pool */
+    PGS_SOURCE_SAME = 1,       /* one repeated word, kept in the page's entry */
+    PGS_SOURCE_BACKING = 2,    /* the object's backing */
+    PGS_SOURCE_ZERO = 3,       /* anonymous and never written */
+    PGS_SOURCE_COUNT = 4
+};
+
+/* How pages are read (pgs_read). */
+enum pgs_read_flag {
+    PGS_READ_THROUGH = 0,   /* a page that faults gets a frame only if that pays */
+    PGS_READ_INTO_FRAME = 1 /* a page that faults always gets a frame, as one that
+                               is executed or mapped must */
+};
+
+enum pgs_store_flag {
+    PGS_STORE_TIMED = 1 /* measure the time of every fault (about 50 ns each) */
+};
+
+/* What can give an object's pages back and, if page_out is not NULL, take
+ * them. Functions are called by several threads at once and return 0 or a
+ * negative enum pgs_error; they must not call the store. */
+struct pgs_backing {
+    uint32_t struct_size; /* sizeof(struct pgs_backing) */
+    uint32_t reserved;    /* 0 */
+    void *ctx;
+    /* Fills `page`, page_size bytes, with page `page_no`. */
+    int (*page_in)(void *ctx, uint64_t page_no, void *page);
+    /* Keeps `page`, so that page_in gives it back. May be NULL: read-only. */
+    int (*page_out)(void *ctx, uint64_t page_no, const void *page);
+    /* Says that these pages will not be asked for again. May be NULL. */
+    int (*discard)(void *ctx, uint64_t first_page_no, uint64_t page_count);
+    /* How many pages it can hold. May be NULL: as many as the object has. */
+    uint64_t (*capacity)(void *ctx);
+    /* Called once, when the object goes. May be NULL. */
+    void (*close)(void *ctx);
+};
+
+/* A run of an object's bytes that lies in a file. */
+struct pgs_extent {
+    uint64_t object_offset; /* bytes from the object's first */
+    uint64_t file_offset;   /* bytes from the file's first */
+    uint64_t size;          /* bytes */
+};
+
+typedef struct pgs_store pgs_store;
+
+struct pgs_store_params {
+    uint32_t struct_size;  /* sizeof(struct pgs_store_params) */
+    uint32_t page_size;    /* a power of two, 512 to 65536 */
+    uint64_t budget_bytes; /* frames, compressed pool and metadata together */
+    uint32_t policy;       /* enum pgs_policy_id */
+    uint32_t flags;        /* enum pgs_store_flag, or'ed */
+    uint32_t pool_percent; /* of what is left of the budget after metadata, how much
+                              clean compressed pages may take; 0 to 100 */
+};
+
+/* A snapshot. Counts of pages and bytes are of the moment, the others since
+ * the store was opened. */
+struct pgs_stats {
+    uint64_t budget_bytes;
+    uint64_t used_bytes;      /* hot + pool + metadata */
+    uint64_t used_bytes_max;  /* the most it ever was */
+    uint64_t hot_bytes;       /* frames that hold a page */
+    uint64_t pool_bytes;      /* RAM the compressed pool takes */
+    uint64_t stored_bytes;    /* compressed bytes in it */
+    uint64_t metadata_bytes;  /* page tables, frame table, codecs, coders */
+    uint64_t page_count;      /* of all objects */
+    uint64_t hot_pages;
+    uint64_t compressed_pages; /* in the pool and in no frame */
+    uint64_t same_pages;       /* same-filled and in no frame */
+    uint64_t absent_pages;     /* only their backing has them */
+    uint64_t dirty_pages;
+    uint64_t pinned_pages;
+    uint64_t reads;            /* pages read, hits and faults */
+    uint64_t writes;
+    uint64_t hits;             /* reads and writes that found a frame */
+    uint64_t faults[4];        /* by enum pgs_source */
+    uint64_t fault_ns[4];      /* by enum pgs_source; 0 unless PGS_STORE_TIMED */
+    uint64_t fault_bytes[4];   /* bytes read to serve them, by enum pgs_source */
+    uint64_t level_faults[6];  /* by enum pgs_level */
+    uint64_t level_pages[6];   /* by enum pgs_level */
+    uint64_t level_hot[6];     /* pages in frames, by enum pgs_level */
+    uint64_t page_outs;        /* pages that left a frame */
+    uint64_t encodes;          /* of these, compressed afresh */
+    uint64_t encode_ns;        /* 0 unless PGS_STORE_TIMED */
+    uint64_t discards;         /* pages whose last copy in RAM was dropped */
+    uint64_t writebacks;       /* pages given to their backing */
+    uint64_t corrupt;          /* page-ins refused for their bytes */
+};
+
+/* Opens an empty store. Errors: PGS_E_INVALID, PGS_E_NOMEM, PGS_E_BUDGET (not
+ * even the fewest frames fit). On error *store_ret is NULL. */
+int pgs_store_open(const struct pgs_store_params *params, pgs_store **store_ret);
+
+/* Closes a store, its objects and their backings. No other call may be under
+ * way, and no view of it may be used afterwards. NULL is accepted. */
+void pgs_store_close(pgs_store *store);
+
+/* Bytes of metadata that a store costs for each page of its objects. */
+size_t pgs_store_entry_bytes(void);
+
+/* Changes the budget. Less RAM: pages leave until it holds, or PGS_E_BUDGET
+ * with the old budget in force. At most eight times the first budget. */
+int pgs_store_set_budget(pgs_store *store, uint64_t budget_bytes);
+
+/* Adds an object of page_count pages, the first at base_address (what branch
+ * filters see). `backing` is copied; NULL: anonymous, pages read as zeros until
+ * written. Where there is a backing, every page is read once, to know its
+ * checksum. `codec` is used for its compressed pages: NULL for none, else it
+ * must outlive the store; its page_size must be the store's. *object_ret is
+ * the object's number.
+ * On error the backing is not closed. Errors: PGS_E_INVALID, PGS_E_NOMEM,
+ * PGS_E_BUDGET (the page table does not fit), PGS_E_IO. */
+int pgs_object_add(pgs_store *store, uint64_t page_count, uint64_t base_address,
+                   const struct pgs_backing *backing, const pgs_codec *codec, uint32_t *object_ret);
+
+/* Drops an object with all its pages and closes its backing. No other call on
+ * the object may be under way. PGS_E_PINNED where a page is pinned. */
+int pgs_object_remove(pgs_store *store, uint32_t object);
+
+/* Sets the level of a run of pages. PGS_LEVEL_PINNED pages them in at once and
+ * holds them, or fails with PGS_E_BUDGET and nothing changed. */
+int pgs_set_level(pgs_store *store, uint32_t object, uint64_t first_page_no, uint64_t page_count,
+                  uint32_t level);
+
+/* Reads `count` whole pages: page page_nos[i] to out + i * page_size.
+ * statuses_ret[i] is 0 or what kept that page from being read; what `out`
+ * holds there is then not specified. Returns 0, or the first page's error.
+ * Errors of a page: PGS_E_RANGE, PGS_E_CORRUPT, PGS_E_IO, and with
+ * PGS_READ_INTO_FRAME PGS_E_BUDGET. statuses_ret may be NULL: then it stops at
+ * the first error. */
+int pgs_read(pgs_store *store, uint32_t object, const uint64_t *page_nos, size_t count,
+             uint32_t flags, void *out, int32_t *statuses_ret);
+
+/* Writes `count` whole pages; as pgs_read. A page whose write fails keeps its
+ * old bytes. Errors of a page: PGS_E_RANGE, PGS_E_BUDGET. */
+int pgs_write(pgs_store *store, uint32_t object, const uint64_t *page_nos, size_t count,
+              const void *in, int32_t *statuses_ret);
+
+/* Writes `size` bytes at `offset` in one page. Errors: those of pgs_read and
+ * pgs_write, and PGS_E_INVALID where the bytes do not lie in the page. */
+int pgs_write_part(pgs_store *store, uint32_t object, uint64_t page_no, uint32_t offset,
+                   const void *in, uint32_t size);
+
+/* Brings pages into frames. Statuses as pgs_read. */
+int pgs_page_in(pgs_store *store, uint32_t object, const uint64_t *page_nos, size_t count,
+                int32_t *statuses_ret);
+
+/* Compresses pages and frees their frames; pages that are absent are read and
+ * compressed. Errors of a page: PGS_E_PINNED, PGS_E_BUDGET, and those of
+ * pgs_read. Statuses as pgs_read. */
+int pgs_page_out(pgs_store *store, uint32_t object, const uint64_t *page_nos, size_t count,
+                 int32_t *statuses_ret);
+
+/* Drops pages from RAM altogether. Errors of a page: PGS_E_DIRTY (its backing
+ * does not have its bytes), PGS_E_PINNED. Statuses as pgs_read. */
+int pgs_discard(pgs_store *store, uint32_t object, const uint64_t *page_nos, size_t count,
+                int32_t *statuses_ret);
+
+/* Pins pages into frames, all or none. Pins are counted. Errors: those of
+ * pgs_read, and PGS_E_BUDGET. */
+int pgs_pin(pgs_store *store, uint32_t object, const uint64_t *page_nos, size_t count);
+
+/* Takes back one pin of each page. PGS_E_INVALID for a page that is not
+ * pinned; those before it are unpinned by then. */
+int pgs_unpin(pgs_store *store, uint32_t object, const uint64_t *page_nos, size_t count);
+
+/* Pins a page and gives the address of its bytes in RAM, valid until
+ * pgs_unpin. Writes by pgs_write show through it. Errors as pgs_pin. */
+int pgs_view(pgs_store *store, uint32_t object, uint64_t page_no, const void **page_ret);
+
+/* Takes a snapshot of the statistics. */
+void pgs_store_stats(pgs_store *store, struct pgs_stats *stats_ret);
+
+/* A backing over a file: the object's bytes lie at `extents` (sorted by
+ * object_offset, not overlapping; copied), all others are zero. `fd` is
+ * duplicated. Read-only. Errors: PGS_E_INVALID, PGS_E_NOMEM, PGS_E_IO. */
+int pgs_backing_file(int fd, const struct pgs_extent *extents, size_t extent_count,
+                     uint32_t page_size, struct pgs_backing *backing_ret);
+
+/* A backing over memory of the caller's, which must outlive it and stay as
+ * it is; bytes beyond `size` are zero. Read-only. Errors: PGS_E_NOMEM. */
+int pgs_backing_memory(const void *base, uint64_t size, uint32_t page_size,
+                       struct pgs_backing *backing_ret);
+
 #endif

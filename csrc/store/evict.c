@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: MIT */
+#include "store/evict.h"
+
+#include <stdlib.h>
+
+#include "store/evict_policy.h"
+
+/* LAST_RESORT weighs almost nothing: it goes when there is hardly anything
+ * else. The steps were chosen by replay (docs/decisions/0004-eviction.md). */
+const uint32_t evict_weights[PGS_LEVEL_COUNT] = {
+    [PGS_LEVEL_PINNED] = 0,  [PGS_LEVEL_LAST_RESORT] = 1, [PGS_LEVEL_RELUCTANT] = 16,
+    [PGS_LEVEL_NORMAL] = 64, [PGS_LEVEL_EAGER] = 256,     [PGS_LEVEL_STEP_ON_IT] = 4096,
+};
+
+void list_push(struct evict_queue *queue, uint32_t frame, unsigned list)
+{
+    struct frame *row = &queue->frames[frame];
+    struct frame_list *to = &queue->lists[row->level][list];
+    row->queue = (uint8_t)list;
+    row->prev = NO_FRAME;
+    row->next = to->head;
+    if (to->head != NO_FRAME)
+        queue->frames[to->head].prev = frame;
+    else
+        to->tail = frame;
+    to->head = frame;
+    to->count++;
+}
+
+void list_remove(struct evict_queue *queue, uint32_t frame)
+{
+    struct frame *row = &queue->frames[frame];
+    struct frame_list *from = &queue->lists[row->level][row->queue];
+    if (row->prev != NO_FRAME)
+        queue->frames[row->prev].next = row->next;
+    else
+        from->head = row->next;
+    if (row->next != NO_FRAME)
+        queue->frames[row->next].prev = row->prev;
+    else
+        from->tail = row->prev;
+    from->count--;
+}
+
+struct evict_queue *evict_open(uint32_t policy, struct frame *frames)
+{
+    struct evict_queue *queue = calloc(1, sizeof *queue);
+    if (!queue)
+        return NULL;
+    pthread_mutex_init(&queue->lock, NULL);
+    queue->policy = policy == PGS_POLICY_LRU ? &evict_lru : &evict_s3fifo;
+    queue->frames = frames;
+    for (unsigned level = 0; level < PGS_LEVEL_COUNT; level++)
+        for (unsigned list = 0; list < LISTS_PER_LEVEL; list++)
+            queue->lists[level][list] = (struct frame_list){NO_FRAME, NO_FRAME, 0};
+    return queue;
+}
+
+void evict_close(struct evict_queue *queue)
+{
+    if (!queue)
+        return;
+    pthread_mutex_destroy(&queue->lock);
+    free(queue);
+}
+
+void evict_insert(struct evict_queue *queue, uint32_t frame, uint32_t clock, bool ghost)
+{
+    struct frame *row = &queue->frames[frame];
+    atomic_store_explicit(&row->last_use, clock, memory_order_relaxed);
+    atomic_store_explicit(&row->uses, 0, memory_order_relaxed);
+    pthread_mutex_lock(&queue->lock);
+    queue->policy->insert(queue, frame, ghost);
+    queue->count++;
+    pthread_mutex_unlock(&queue->lock);
+}
+
+void evict_remove(struct evict_queue *queue, uint32_t frame)
+{
+    pthread_mutex_lock(&queue->lock);
+    list_remove(queue, frame);
+    queue->count--;
+    pthread_mutex_unlock(&queue->lock);
+}
+
+void evict_note(struct evict_queue *queue, uint32_t frame, uint32_t clock)
+{
+    struct frame *row = &queue->frames[frame];
+    uint8_t uses = atomic_load_explicit(&row->uses, memory_order_relaxed);
+    if (atomic_load_explicit(&row->last_use, memory_order_relaxed) != clock)
+        atomic_store_explicit(&row->last_use, clock, memory_order_relaxed);
+    if (uses < EVICT_USES_MAX)
+        atomic_store_explicit(&row->uses, uses + 1, memory_order_relaxed);
+    if (queue->policy->orders_hits) {
+        pthread_mutex_lock(&queue->lock);
+        queue->policy->used(queue, frame);
+        pthread_mutex_unlock(&queue->lock);
+    }
+}
+
+/* The candidate of greatest weighted idle time among the levels'. */
+static uint32_t most_idle(struct evict_queue *queue, uint32_t clock)
+{
+    uint32_t best = NO_FRAME;
+    uint64_t best_idle = 0;
+    for (unsigned level = PGS_LEVEL_COUNT - 1; level > PGS_LEVEL_PINNED; level--) {
+        uint32_t frame = queue->policy->candidate(queue, level);
+        if (frame == NO_FRAME)
+            continue;
+        uint32_t last_use = atomic_load_explicit(&queue->frames[frame].last_use,
+                                                 memory_order_relaxed);
+        uint64_t idle = ((uint64_t)(uint32_t)(clock - last_use) + 1) * evict_weights[level];
+        if (idle > best_idle) {
+            best = frame;
+            best_idle = idle;
+        }
+    }
+    return best;
+}
+
+uint32_t evict_victim(struct evict_queue *queue, uint32_t clock,
+                      bool (*claim)(void *ctx, uint32_t frame), void *ctx)
+{
+    uint32_t victim = NO_FRAME;
+    pthread_mutex_lock(&queue->lock);
+    /* What may not go now is put behind the others: each is asked once. */
+    for (uint32_t tries = queue->count; tries > 0; tries--) {
+        uint32_t frame = most_idle(queue, clock);
+        if (frame == NO_FRAME)
+            break;
+        unsigned list = queue->frames[frame].queue;
+        list_remove(queue, frame);
+        if (claim(ctx, frame)) {
+            queue->count--;
+            victim = frame;
+            break;
+        }
+        list_push(queue, frame, list);
+        atomic_store_explicit(&queue->frames[frame].last_use, clock, memory_order_relaxed);
+    }
+    pthread_mutex_unlock(&queue->lock);
+    return victim;
+}

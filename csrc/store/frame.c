@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Frames lie in one reserved range of addresses. MIN_FRAMES of them keep
+ * their RAM for good, so that an access never fails for want of a frame that
+ * the pool has taken.
+ */
+#include <sched.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+
+#include "store/store_internal.h"
+
+int frames_init(pgs_store *store)
+{
+    size_t arena_bytes = (size_t)store->frame_limit * store->page_size;
+    store->frames = calloc(store->frame_limit, sizeof *store->frames);
+    if (!store->frames)
+        return PGS_E_NOMEM;
+    void *arena = mmap(NULL, arena_bytes, PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (arena == MAP_FAILED)
+        return PGS_E_NOMEM;
+    store->arena = arena;
+    store->spare_frame = store->ready_frame = NO_FRAME;
+    for (uint32_t i = 0; i < MIN_FRAMES; i++) {
+        if (!budget_charge(store, store->page_size))
+            return PGS_E_BUDGET;
+        atomic_fetch_add_explicit(&store->frame_count, 1, memory_order_relaxed);
+        frame_give(store, store->next_frame++);
+    }
+    return PGS_OK;
+}
+
+void frames_deinit(pgs_store *store)
+{
+    if (store->arena)
+        munmap(store->arena, (size_t)store->frame_limit * store->page_size);
+    free(store->frames);
+}
+
+static bool pop(pgs_store *store, uint32_t *list, uint32_t *frame_ret)
+{
+    if (*list == NO_FRAME)
+        return false;
+    *frame_ret = *list;
+    *list = store->frames[*list].next;
+    return true;
+}
+
+bool frame_take_ready(pgs_store *store, uint32_t *frame_ret)
+{
+    pthread_mutex_lock(&store->frame_lock);
+    bool found = pop(store, &store->ready_frame, frame_ret);
+    pthread_mutex_unlock(&store->frame_lock);
+    return found;
+}
+
+/* A frame without RAM, which is paid for here. */
+static bool take_spare(pgs_store *store, uint32_t *frame_ret)
+{
+    if (!budget_charge(store, store->page_size))
+        return false;
+    pthread_mutex_lock(&store->frame_lock);
+    bool found = pop(store, &store->spare_frame, frame_ret);
+    if (!found && store->next_frame < store->frame_limit) {
+        *frame_ret = store->next_frame++;
+        found = true;
+    }
+    pthread_mutex_unlock(&store->frame_lock);
+    if (found)
+        atomic_fetch_add_explicit(&store->frame_count, 1, memory_order_relaxed);
+    else
+        budget_uncharge(store, store->page_size);
+    return found;
+}
+
+bool frame_take_free(pgs_store *store, uint32_t *frame_ret)
+{
+    return frame_take_ready(store, frame_ret) || take_spare(store, frame_ret);
+}
+
+int frame_take(pgs_store *store, struct worker *worker, uint32_t *frame_ret)
+{
+    /* Frames in other threads' hands come back in microseconds. */
+    for (int patience = 0; patience < FRAME_PATIENCE; patience++) {
+        if (frame_take_free(store, frame_ret) ||
+            evict_one(store, worker, GUARDED_FAULTS, frame_ret) ||
+            evict_one(store, worker, 1, frame_ret))
+            return PGS_OK;
+        if (atomic_load_explicit(&store->in_transit, memory_order_relaxed) <= 1)
+            break;
+        sched_yield();
+    }
+    /* All that is left are the last pages of threads that fault no more. */
+    return evict_one(store, worker, 0, frame_ret) ? PGS_OK : PGS_E_BUDGET;
+}
+
+void frame_give(pgs_store *store, uint32_t frame)
+{
+    pthread_mutex_lock(&store->frame_lock);
+    store->frames[frame].next = store->ready_frame;
+    store->ready_frame = frame;
+    pthread_mutex_unlock(&store->frame_lock);
+}
+
+bool frames_can_shrink(pgs_store *store)
+{
+    return atomic_load_explicit(&store->frame_count, memory_order_relaxed) > MIN_FRAMES;
+}
+
+/* Frames smaller than a page of the system share one: RAM cannot be given
+ * back frame by frame. Their number then only grows. */
+static bool frames_have_own_ram(const pgs_store *store)
+{
+    return store->page_size >= store->pool.os_page;
+}
+
+/* Gives up a frame's RAM in three steps, so that it can go to the pool without
+ * anybody else taking it in between: part (may it go?), then parted, with the
+ * bytes of its charge that are to be credited, or keep. */
+bool frame_part(pgs_store *store, uint32_t frame)
+{
+    uint32_t count = atomic_load_explicit(&store->frame_count, memory_order_relaxed);
+    if (frame == NO_FRAME || !frames_have_own_ram(store))
+        return false;
+    do {
+        if (count <= MIN_FRAMES)
+            return false;
+    } while (!atomic_compare_exchange_weak_explicit(&store->frame_count, &count, count - 1,
+                                                    memory_order_relaxed, memory_order_relaxed));
+    return true;
+}
+
+void frame_parted(pgs_store *store, uint32_t frame, uint64_t credit)
+{
+    madvise(frame_bytes(store, frame), store->page_size, MADV_DONTNEED);
+    pthread_mutex_lock(&store->frame_lock);
+    store->frames[frame].next = store->spare_frame;
+    store->spare_frame = frame;
+    pthread_mutex_unlock(&store->frame_lock);
+    budget_uncharge(store, credit);
+}
+
+void frame_keep(pgs_store *store)
+{
+    atomic_fetch_add_explicit(&store->frame_count, 1, memory_order_relaxed);
+}
+
+bool frame_release(pgs_store *store, uint32_t frame)
+{
+    if (!frame_part(store, frame))
+        return false;
+    frame_parted(store, frame, store->page_size);
+    return true;
+}

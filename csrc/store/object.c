@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: MIT */
+#include "store/store_internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* Page numbers must fit a frame's row and the pool's headers. */
+static const uint64_t page_count_limit = UINT32_MAX;
+
+/* Reads every page once, to know what its backing gives: any later page-in
+ * must give the same. Same-filled pages need not be asked for again. */
+static int learn(pgs_store *store, struct pgs_object *object)
+{
+    struct encoder *encoder = encoder_take(store, object->codec, FOR_PAGE_OUT);
+    int error = PGS_OK;
+    for (uint64_t i = 0; i < object->page_count && !error; i++) {
+        struct page *page = &object->pages[i];
+        error = object->backing.page_in(object->backing.ctx, i, encoder->page);
+        page->sum = page->origin_sum = pgs_checksum(encoder->page, store->page_size);
+        uint64_t word = (uint64_t)PGS_LEVEL_NORMAL << PAGE_LEVEL_SHIFT;
+        if (pgs_same_filled(encoder->page, store->page_size, &page->fill))
+            word |= PAGE_COPY | (uint64_t)CODING_SAME << PAGE_CODING_SHIFT;
+        atomic_store_explicit(&page->word, word, memory_order_relaxed);
+    }
+    encoder_give(encoder);
+    return error;
+}
+
+/* Anonymous: clean means all zeros. */
+static void blank(pgs_store *store, struct pgs_object *object)
+{
+    struct encoder *encoder = encoder_take(store, object->codec, FOR_PAGE_OUT);
+    memset(encoder->page, 0, store->page_size);
+    uint64_t sum = pgs_checksum(encoder->page, store->page_size);
+    encoder_give(encoder);
+    for (uint64_t i = 0; i < object->page_count; i++) {
+        object->pages[i].sum = object->pages[i].origin_sum = sum;
+        atomic_store_explicit(&object->pages[i].word,
+                              (uint64_t)PGS_LEVEL_NORMAL << PAGE_LEVEL_SHIFT,
+                              memory_order_relaxed);
+    }
+}
+
+static int publish(pgs_store *store, struct pgs_object *object, uint32_t *object_ret)
+{
+    for (uint32_t i = 0; i < MAX_OBJECTS; i++) {
+        struct pgs_object *none = NULL;
+        if (atomic_compare_exchange_strong_explicit(&store->objects[i], &none, object,
+                                                    memory_order_release, memory_order_relaxed)) {
+            *object_ret = i;
+            return PGS_OK;
+        }
+    }
+    return PGS_E_INVALID;
+}
+
+static uint64_t object_bytes(const struct pgs_object *object)
+{
+    return sizeof *object + object->page_count * sizeof *object->pages;
+}
+
+static int object_new(pgs_store *store, struct worker *worker, uint64_t page_count,
+                      struct pgs_object **object_ret)
+{
+    struct pgs_object shape = {.page_count = page_count};
+    int error = metadata_charge(store, worker, object_bytes(&shape));
+    if (error)
+        return error;
+    struct pgs_object *object = malloc(sizeof *object);
+    struct page *pages = calloc(page_count, sizeof *pages);
+    if (!object || !pages) {
+        free(object);
+        free(pages);
+        metadata_uncharge(store, object_bytes(&shape));
+        return PGS_E_NOMEM;
+    }
+    *object = shape;
+    object->pages = pages;
+    *object_ret = object;
+    return PGS_OK;
+}
+
+static void object_free(pgs_store *store, struct pgs_object *object)
+{
+    metadata_uncharge(store, object_bytes(object));
+    free(object->pages);
+    free(object);
+}
+
+int pgs_object_add(pgs_store *store, uint64_t page_count, uint64_t base_address,
+                   const struct pgs_backing *backing, const pgs_codec *codec, uint32_t *object_ret)
+{
+    if (page_count == 0 || page_count > page_count_limit)
+        return PGS_E_INVALID;
+    if (backing && (backing->struct_size != sizeof *backing || !backing->page_in))
+        return PGS_E_INVALID;
+    pthread_mutex_lock(&store->object_lock);
+    struct worker *worker = worker_take(store);
+    struct pgs_object *object = NULL;
+    int error = encoders_prepare(store, worker, codec, backing && backing->page_out);
+    if (!error)
+        error = object_new(store, worker, page_count, &object);
+    if (!error) {
+        object->base_address = base_address;
+        object->codec = codec;
+        if (backing)
+            object->backing = *backing;
+        if (backing)
+            error = learn(store, object);
+        else
+            blank(store, object);
+        if (!error)
+            error = publish(store, object, object_ret);
+        if (error)
+            object_free(store, object);
+    }
+    worker_give(worker);
+    pthread_mutex_unlock(&store->object_lock);
+    return error;
+}
+
+static void forget_page(const struct job *job)
+{
+    pgs_store *store = job->store;
+    page_claim(store, job->page);
+    uint64_t word = page_load(job->page);
+    if (word & PAGE_HOT) {
+        uint32_t frame = job->page->frame;
+        if (page_level(word) != PGS_LEVEL_PINNED)
+            evict_remove(store->queue, frame);
+        else
+            atomic_fetch_sub_explicit(&store->held_frames, 1, memory_order_relaxed);
+        frame_give(store, frame);
+    }
+    page_drop_copy(job);
+    page_publish(store, job->page, PAGE_HOT, 0);
+}
+
+int pgs_object_remove(pgs_store *store, uint32_t object_no)
+{
+    pthread_mutex_lock(&store->object_lock);
+    struct pgs_object *object = object_of(store, object_no);
+    int error = object ? PGS_OK : PGS_E_RANGE;
+    for (uint64_t i = 0; !error && i < object->page_count; i++)
+        if (page_load(&object->pages[i]) & PAGE_PINS_MASK)
+            error = PGS_E_PINNED;
+    if (!error) {
+        struct job job = {.store = store, .object = object, .object_no = object_no};
+        for (uint64_t i = 0; i < object->page_count; i++) {
+            job.page_no = (uint32_t)i;
+            job.page = &object->pages[i];
+            forget_page(&job);
+        }
+        atomic_store_explicit(&store->objects[object_no], NULL, memory_order_release);
+        if (object->backing.close)
+            object->backing.close(object->backing.ctx);
+        object_free(store, object);
+    }
+    pthread_mutex_unlock(&store->object_lock);
+    return error;
+}

@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: MIT */
+#include "store/page.h"
+
+#include <sched.h>
+
+#include "store/store_internal.h"
+
+enum { SPINS = 200 }; /* a page-in takes a few microseconds: worth a short spin */
+
+static struct wait_shard *shard_of(pgs_store *store, const struct page *page)
+{
+    return &store->shards[((uintptr_t)page / sizeof *page) % WAIT_SHARDS];
+}
+
+static inline void relax(void)
+{
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#endif
+}
+
+void page_await(pgs_store *store, struct page *page)
+{
+    for (int i = 0; i < SPINS; i++) {
+        if (!(page_load(page) & PAGE_BUSY))
+            return;
+        relax();
+    }
+    struct wait_shard *shard = shard_of(store, page);
+    pthread_mutex_lock(&shard->lock);
+    uint64_t word = page_load(page);
+    while (word & PAGE_BUSY) {
+        /* The owner broadcasts under the lock where it finds WAITED set. */
+        if ((word & PAGE_WAITED) || page_swap(page, &word, word | PAGE_WAITED)) {
+            pthread_cond_wait(&shard->free, &shard->lock);
+            word = page_load(page);
+        }
+    }
+    pthread_mutex_unlock(&shard->lock);
+}
+
+void page_claim(pgs_store *store, struct page *page)
+{
+    uint64_t word = page_load(page);
+    for (;;) {
+        if (word & PAGE_BUSY) {
+            page_await(store, page);
+            word = page_load(page);
+        } else if (page_swap(page, &word, word | PAGE_BUSY)) {
+            break;
+        }
+    }
+    /* Readers that came before are done in microseconds; none come now. */
+    for (int i = 0; page_load(page) & PAGE_READERS_MASK; i++) {
+        if (i < SPINS)
+            relax();
+        else
+            sched_yield();
+    }
+}
+
+void page_publish(pgs_store *store, struct page *page, uint64_t clear, uint64_t set)
+{
+    uint64_t word = page_load(page);
+    while (!page_swap(page, &word, (word & ~(clear | PAGE_BUSY | PAGE_WAITED)) | set))
+        ;
+    if (word & PAGE_WAITED) {
+        struct wait_shard *shard = shard_of(store, page);
+        pthread_mutex_lock(&shard->lock);
+        pthread_cond_broadcast(&shard->free);
+        pthread_mutex_unlock(&shard->lock);
+    }
+}

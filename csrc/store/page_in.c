@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Page-in: the cheapest tier that has the page, verified.
+ */
+#include <string.h>
+#include <time.h>
+
+#include "store/store_internal.h"
+
+uint64_t nanoseconds(const pgs_store *store)
+{
+    struct timespec now;
+    if (!(store->flags & PGS_STORE_TIMED))
+        return 0;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+static int verify(const struct job *job, const void *bytes)
+{
+    return pgs_checksum(bytes, job->store->page_size) == job->page->sum ? PGS_OK : PGS_E_CORRUPT;
+}
+
+/* Decodes the page's copy in the pool, and verifies it. */
+int page_decode_copy(const struct job *job, pgs_coder *coder, void *out, uint32_t *size_ret)
+{
+    const pgs_store *store = job->store;
+    uint32_t place = __atomic_load_n(&job->page->place, __ATOMIC_RELAXED);
+    const unsigned char *coded = pool_bytes(&store->pool, place, size_ret);
+    if (page_coding(page_load(job->page)) == CODING_CODED) {
+        int error = pgs_decode(coder, coded, *size_ret,
+                               address_of(store, job->object, job->page_no), out);
+        if (error)
+            return error;
+    } else if (*size_ret == store->page_size) {
+        memcpy(out, coded, *size_ret);
+    } else {
+        return PGS_E_CORRUPT;
+    }
+    return verify(job, out);
+}
+
+static int fetch_backing(const struct job *job, void *out, uint64_t *bytes)
+{
+    const struct pgs_backing *backing = &job->object->backing;
+    *bytes = job->store->page_size;
+    return backing->page_in(backing->ctx, job->page_no, out);
+}
+
+/* Gives the page's bytes from where they are; `word` is its state, which
+ * cannot change: the page is claimed, or read-held. */
+int page_fetch(const struct job *job, uint64_t word, void *out)
+{
+    struct counters *counters = &job->worker->counters;
+    enum pgs_source source = PGS_SOURCE_ZERO;
+    uint64_t start = nanoseconds(job->store), bytes = 0;
+    bool has_backing = job->object->backing.page_in != NULL;
+    int error = PGS_OK;
+    if ((word & PAGE_COPY) && page_coding(word) == CODING_SAME) {
+        source = PGS_SOURCE_SAME;
+        pgs_fill(out, job->store->page_size, job->page->fill);
+    } else if (word & PAGE_COPY) {
+        source = PGS_SOURCE_COMPRESSED;
+        uint32_t size;
+        error = page_decode_copy(job, worker_decoder(job->worker, job->object->codec), out, &size);
+        bytes = size;
+    }
+    if (error)
+        bump(&counters->corrupt, 1);
+    /* A clean page whose copy went bad is still whole in its backing. */
+    if (!(word & PAGE_COPY) || (error && !(word & PAGE_DIRTY))) {
+        if (has_backing) {
+            source = PGS_SOURCE_BACKING;
+            error = fetch_backing(job, out, &bytes);
+            if (!error)
+                error = verify(job, out);
+            if (error == PGS_E_CORRUPT)
+                bump(&counters->corrupt, 1);
+        } else if (!error) {
+            memset(out, 0, job->store->page_size);
+        }
+    }
+    bump(&counters->faults[source], 1);
+    bump(&counters->fault_bytes[source], bytes);
+    bump(&counters->level_faults[page_level(word)], 1);
+    if (start)
+        bump(&counters->fault_ns[source], nanoseconds(job->store) - start);
+    return error;
+}
+
+/* Gives the page, claimed, its frame: the bytes are there. */
+void page_install(const struct job *job, uint32_t frame, bool ghost)
+{
+    struct frame *row = &job->store->frames[frame];
+    uint64_t word = page_load(job->page), clear = 0;
+    if ((word & PAGE_COPY) && page_coding(word) == CODING_SAME)
+        clear = PAGE_COPY; /* the word's place is needed for the frame's number */
+    row->page_no = job->page_no;
+    row->object = (uint16_t)job->object_no;
+    row->level = (uint8_t)page_level(word);
+    row->guard_worker = job->worker->index;
+    row->guard_seq = atomic_load_explicit(&job->worker->fault_seq, memory_order_relaxed);
+    job->page->frame = frame;
+    atomic_fetch_and_explicit(&job->page->word, ~clear, memory_order_relaxed);
+    atomic_fetch_or_explicit(&job->page->word, PAGE_HOT, memory_order_relaxed);
+    if (row->level != PGS_LEVEL_PINNED)
+        evict_insert(job->store->queue, frame, (uint32_t)clock_of(job->store), ghost);
+}
+
+/* Brings a claimed page that is not hot into a frame. It stays claimed. */
+int page_bring_in(const struct job *job)
+{
+    pgs_store *store = job->store;
+    uint32_t frame;
+    uint64_t clock = atomic_fetch_add_explicit(&store->clock, 1, memory_order_relaxed) + 1;
+    atomic_fetch_add_explicit(&store->in_transit, 1, memory_order_relaxed);
+    int error = frame_take(store, job->worker, &frame);
+    if (!error) {
+        uint64_t word = page_load(job->page);
+        error = page_fetch(job, word, frame_bytes(store, frame));
+        if (error) {
+            frame_give(store, frame);
+        } else {
+            bool ghost = page_is_ghost(store, word, clock);
+            atomic_fetch_add_explicit(&job->worker->fault_seq, 1, memory_order_relaxed);
+            page_install(job, frame, ghost);
+        }
+    }
+    atomic_fetch_sub_explicit(&store->in_transit, 1, memory_order_relaxed);
+    return error;
+}

@@ -1,0 +1,217 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Page-out: same-filled, else coded, else raw; clean pages of eager levels,
+ * and clean pages for which there is no room, are dropped.
+ */
+#include <assert.h>
+#include <string.h>
+
+#include "store/store_internal.h"
+
+/* Whether the page's bytes are those its backing gives. Knows by checksum;
+ * settles `sum`, and DIRTY where the page was changed back. Without a
+ * backing a page of zeros is clean: it reads as zeros when absent. */
+bool page_is_clean(const struct job *job, const void *bytes)
+{
+    struct page *page = job->page;
+    if (!(page_load(page) & PAGE_DIRTY))
+        return true;
+    page->sum = pgs_checksum(bytes, job->store->page_size);
+    if (page->sum != page->origin_sum)
+        return false;
+    atomic_fetch_and_explicit(&page->word, ~PAGE_DIRTY, memory_order_relaxed);
+    return true;
+}
+
+static void set_copy(struct page *page, enum page_coding coding)
+{
+    atomic_fetch_and_explicit(&page->word, ~PAGE_CODING_MASK, memory_order_relaxed);
+    atomic_fetch_or_explicit(&page->word, PAGE_COPY | (uint64_t)coding << PAGE_CODING_SHIFT,
+                             memory_order_relaxed);
+}
+
+void page_drop_copy(const struct job *job)
+{
+    uint64_t word = page_load(job->page);
+    if (!(word & PAGE_COPY))
+        return;
+    atomic_fetch_and_explicit(&job->page->word, ~PAGE_COPY, memory_order_relaxed);
+    if (page_coding(word) == CODING_SAME)
+        return;
+    pool_free(&job->store->pool, job->page->place);
+    if (pool_is_loose(&job->store->pool))
+        pool_compact(&job->store->pool, 2);
+}
+
+/* What clean compressed pages may take of the budget. */
+static uint64_t pool_limit(pgs_store *store)
+{
+    uint64_t rest = atomic_load_explicit(&store->budget_bytes, memory_order_relaxed) -
+                    atomic_load_explicit(&store->metadata_bytes, memory_order_relaxed);
+    return rest / 100 * store->pool_percent;
+}
+
+/* Room in the pool in order of what it costs: what is there or free in the
+ * budget; the RAM of the frame that the page leaves, which is then NO_FRAME;
+ * a colder compressed page's. */
+static int find_place(const struct job *job, uint32_t size, bool clean, uint32_t *frame,
+                      pool_place *place_ret)
+{
+    pgs_store *store = job->store;
+    struct pool *pool = &store->pool;
+    struct pool_key key = {.page_no = job->page_no, .object = (uint16_t)job->object_no};
+    for (;;) {
+        uint64_t taken = atomic_load_explicit(&pool->committed_bytes, memory_order_relaxed);
+        struct pool_growth growth = {.allowed = !clean || taken + size <= pool_limit(store)};
+        if (!pool_alloc(pool, key, size, &growth, place_ret))
+            return PGS_OK;
+        if (growth.allowed && size + POOL_HEADER_BYTES <= store->page_size &&
+            frame_part(store, *frame)) {
+            growth.credit = store->page_size;
+            if (!pool_alloc(pool, key, size, &growth, place_ret)) {
+                frame_parted(store, *frame, growth.credit);
+                *frame = NO_FRAME;
+                return PGS_OK;
+            }
+            frame_keep(store);
+        }
+        if (!pool_make_room(store, job->worker))
+            return PGS_E_BUDGET;
+    }
+}
+
+/* Makes the page's compressed copy from `bytes`; the page has none. *frame:
+ * see find_place; NO_FRAME where it is in none. */
+int page_store_copy(const struct job *job, struct encoder *encoder, const void *bytes, bool clean,
+                    uint32_t *frame)
+{
+    pgs_store *store = job->store;
+    struct page *page = job->page;
+    struct counters *counters = &job->worker->counters;
+    uint64_t fill;
+    if (pgs_same_filled(bytes, store->page_size, &fill)) {
+        page->fill = fill;
+        set_copy(page, CODING_SAME);
+        return PGS_OK;
+    }
+    uint64_t start = nanoseconds(store);
+    const void *data = bytes;
+    size_t size = 0;
+    pool_place place = 0;
+    int error = PGS_OK;
+    if (encoder->coder)
+        error = pgs_encode(encoder->coder, bytes, address_of(store, job->object, job->page_no),
+                           encoder->coded, store->page_size - POOL_HEADER_BYTES, &size);
+    if (size)
+        data = encoder->coded;
+    if (!error)
+        error = find_place(job, size ? (uint32_t)size : store->page_size, clean, frame, &place);
+    if (!error) {
+        uint32_t stored_size;
+        memcpy(pool_bytes(&store->pool, place, &stored_size), data,
+               size ? size : store->page_size);
+        __atomic_store_n(&page->place, place, __ATOMIC_RELAXED);
+        set_copy(page, size ? CODING_CODED : CODING_RAW);
+    }
+    bump(&counters->encodes, 1);
+    if (start)
+        bump(&counters->encode_ns, nanoseconds(store) - start);
+    return error;
+}
+
+static int store_copy(const struct job *job, const void *bytes, bool clean, uint32_t *frame)
+{
+    struct encoder *encoder = encoder_take(job->store, job->object->codec, FOR_PAGE_OUT);
+    int error = page_store_copy(job, encoder, bytes, clean, frame);
+    encoder_give(encoder);
+    return error;
+}
+
+int page_write_back(const struct job *job, const void *bytes)
+{
+    const struct pgs_backing *backing = &job->object->backing;
+    if (!backing->page_out)
+        return PGS_E_DIRTY;
+    int error = backing->page_out(backing->ctx, job->page_no, bytes);
+    if (error)
+        return error;
+    job->page->origin_sum = job->page->sum;
+    atomic_fetch_and_explicit(&job->page->word, ~PAGE_DIRTY, memory_order_relaxed);
+    bump(&job->worker->counters.writebacks, 1);
+    return PGS_OK;
+}
+
+/* Gets a claimed hot page, no longer queued, out of its frame, and publishes
+ * it. *frame is NO_FRAME afterwards where its RAM went to the pool. An error:
+ * the page stays as it was, claimed. */
+int page_leave(const struct job *job, uint32_t *frame)
+{
+    pgs_store *store = job->store;
+    const unsigned char *bytes = frame_bytes(store, *frame);
+    bool clean = page_is_clean(job, bytes);
+    uint64_t word = page_load(job->page);
+    bool dropped = false;
+    if (!(word & PAGE_COPY)) {
+        dropped = clean && page_level(word) >= PGS_LEVEL_EAGER;
+        if (!dropped && store_copy(job, bytes, clean, frame)) {
+            int error = clean ? PGS_OK : page_write_back(job, bytes);
+            if (error)
+                return error;
+            dropped = true;
+        }
+    }
+    bump(&job->worker->counters.page_outs, 1);
+    if (dropped)
+        bump(&job->worker->counters.discards, 1);
+    uint64_t stamp = (uint64_t)stamp_of(store, clock_of(store)) << PAGE_STAMP_SHIFT;
+    page_publish(store, job->page, PAGE_HOT | PAGE_STAMP_MASK, stamp);
+    return PGS_OK;
+}
+
+struct departure {
+    pgs_store *store;
+    uint32_t guarded; /* a page is safe for so many faults of its thread */
+};
+
+static struct page *page_in_frame(pgs_store *store, uint32_t frame)
+{
+    const struct frame *row = &store->frames[frame];
+    return &object_of(store, row->object)->pages[row->page_no];
+}
+
+static bool claim_victim(void *ctx, uint32_t frame)
+{
+    const struct departure *departure = ctx;
+    pgs_store *store = departure->store;
+    const struct frame *row = &store->frames[frame];
+    uint32_t seq = atomic_load_explicit(&store->workers[row->guard_worker].fault_seq,
+                                        memory_order_relaxed);
+    return seq - row->guard_seq >= departure->guarded &&
+           page_try_claim(page_in_frame(store, frame));
+}
+
+bool evict_one(pgs_store *store, struct worker *worker, uint32_t guarded, uint32_t *frame_ret)
+{
+    struct departure departure = {.store = store, .guarded = guarded};
+    uint32_t stays = 0;
+    while (stays <= atomic_load_explicit(&store->frame_count, memory_order_relaxed)) {
+        uint32_t clock = (uint32_t)clock_of(store);
+        uint32_t frame = evict_victim(store->queue, clock, claim_victim, &departure);
+        if (frame == NO_FRAME)
+            return false;
+        const struct frame *row = &store->frames[frame];
+        struct job job = {.store = store, .worker = worker, .object = object_of(store, row->object),
+                          .page = page_in_frame(store, frame), .object_no = row->object,
+                          .page_no = row->page_no};
+        *frame_ret = frame;
+        if (page_leave(&job, frame_ret)) {
+            /* Dirty, and there is no room anywhere: ask the others first. */
+            evict_insert(store->queue, frame, clock, true);
+            page_publish(store, job.page, 0, 0);
+            stays++;
+        } else if (*frame_ret != NO_FRAME) {
+            return true;
+        }
+    }
+    return false;
+}

@@ -1,0 +1,206 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Pins, and pages of level PINNED: what is held in its frame. held_frames
+ * counts them, so that MIN_FRAMES always remain for the others.
+ */
+#include <stdlib.h>
+
+#include "store/store_internal.h"
+
+static bool hold_one(pgs_store *store)
+{
+    uint64_t room = atomic_load_explicit(&store->budget_bytes, memory_order_relaxed) -
+                    atomic_load_explicit(&store->metadata_bytes, memory_order_relaxed);
+    uint32_t held = atomic_load_explicit(&store->held_frames, memory_order_relaxed);
+    do {
+        if ((uint64_t)(held + 1 + MIN_FRAMES) * store->page_size > room)
+            return false;
+    } while (!atomic_compare_exchange_weak_explicit(&store->held_frames, &held, held + 1,
+                                                    memory_order_relaxed, memory_order_relaxed));
+    return true;
+}
+
+static void release_one(pgs_store *store)
+{
+    atomic_fetch_sub_explicit(&store->held_frames, 1, memory_order_relaxed);
+}
+
+/* Makes a claimed page hot. */
+static int ensure_hot(const struct job *job)
+{
+    return page_load(job->page) & PAGE_HOT ? PGS_OK : page_bring_in(job);
+}
+
+static int pin_page(const struct job *job)
+{
+    pgs_store *store = job->store;
+    page_claim(store, job->page);
+    uint64_t word = page_load(job->page);
+    bool first = !(word & PAGE_PINS_MASK) && page_level(word) != PGS_LEVEL_PINNED;
+    int error = PGS_OK;
+    if ((word & PAGE_PINS_MASK) == PAGE_PINS_MASK)
+        error = PGS_E_INVALID;
+    else if (first && !hold_one(store))
+        error = PGS_E_BUDGET;
+    if (!error) {
+        error = ensure_hot(job);
+        if (error && first)
+            release_one(store);
+    }
+    if (!error)
+        atomic_fetch_add_explicit(&job->page->word, PAGE_PIN, memory_order_relaxed);
+    page_publish(store, job->page, 0, 0);
+    return error;
+}
+
+static int unpin_page(const struct job *job)
+{
+    uint64_t word = page_load(job->page);
+    do {
+        if (!(word & PAGE_PINS_MASK))
+            return PGS_E_INVALID;
+    } while (!page_swap(job->page, &word, word - PAGE_PIN));
+    if ((word & PAGE_PINS_MASK) == PAGE_PIN && page_level(word) != PGS_LEVEL_PINNED)
+        release_one(job->store);
+    return PGS_OK;
+}
+
+static int begin(struct job *job, pgs_store *store, uint32_t object, const uint64_t *page_nos,
+                 size_t count)
+{
+    *job = (struct job){.store = store, .object_no = object, .object = object_of(store, object)};
+    if (!job->object)
+        return PGS_E_RANGE;
+    for (size_t i = 0; i < count; i++)
+        if (page_nos[i] >= job->object->page_count)
+            return PGS_E_RANGE;
+    job->worker = worker_take(store);
+    int error = worker_prepare(store, job->worker, job->object->codec);
+    if (error)
+        worker_give(job->worker);
+    return error;
+}
+
+static void select_page(struct job *job, uint64_t page_no)
+{
+    job->page_no = (uint32_t)page_no;
+    job->page = &job->object->pages[page_no];
+}
+
+int pgs_pin(pgs_store *store, uint32_t object, const uint64_t *page_nos, size_t count)
+{
+    struct job job;
+    int error = begin(&job, store, object, page_nos, count);
+    if (error)
+        return error;
+    size_t done = 0;
+    for (; done < count && !error; done++) {
+        select_page(&job, page_nos[done]);
+        error = pin_page(&job);
+    }
+    if (error)
+        for (done--; done > 0; done--) {
+            select_page(&job, page_nos[done - 1]);
+            unpin_page(&job);
+        }
+    worker_give(job.worker);
+    return error;
+}
+
+int pgs_unpin(pgs_store *store, uint32_t object, const uint64_t *page_nos, size_t count)
+{
+    struct job job = {.store = store, .object_no = object, .object = object_of(store, object)};
+    if (!job.object)
+        return PGS_E_RANGE;
+    for (size_t i = 0; i < count; i++) {
+        if (page_nos[i] >= job.object->page_count)
+            return PGS_E_RANGE;
+        select_page(&job, page_nos[i]);
+        int error = unpin_page(&job);
+        if (error)
+            return error;
+    }
+    return PGS_OK;
+}
+
+int pgs_view(pgs_store *store, uint32_t object, uint64_t page_no, const void **page_ret)
+{
+    int error = pgs_pin(store, object, &page_no, 1);
+    if (!error)
+        *page_ret = frame_bytes(store, object_of(store, object)->pages[page_no].frame);
+    return error;
+}
+
+/* Gives a claimed page its level, and the queue's or the held count's place
+ * that goes with it. */
+static int set_level(const struct job *job, unsigned level)
+{
+    pgs_store *store = job->store;
+    uint64_t word = page_load(job->page);
+    unsigned old = page_level(word);
+    bool pinned = word & PAGE_PINS_MASK;
+    if (old == level)
+        return PGS_OK;
+    if (level == PGS_LEVEL_PINNED && !pinned && !hold_one(store))
+        return PGS_E_BUDGET;
+    int error = level == PGS_LEVEL_PINNED ? ensure_hot(job) : PGS_OK;
+    if (error) {
+        if (!pinned)
+            release_one(store);
+        return error;
+    }
+    bool hot = page_load(job->page) & PAGE_HOT;
+    uint32_t frame = job->page->frame;
+    if (hot && old != PGS_LEVEL_PINNED)
+        evict_remove(store->queue, frame);
+    atomic_fetch_and_explicit(&job->page->word, ~PAGE_LEVEL_MASK, memory_order_relaxed);
+    atomic_fetch_or_explicit(&job->page->word, (uint64_t)level << PAGE_LEVEL_SHIFT,
+                             memory_order_relaxed);
+    if (hot) {
+        store->frames[frame].level = (uint8_t)level;
+        if (level != PGS_LEVEL_PINNED)
+            evict_insert(store->queue, frame, (uint32_t)clock_of(store), false);
+    }
+    if (old == PGS_LEVEL_PINNED && !pinned)
+        release_one(store);
+    return PGS_OK;
+}
+
+static int claim_and_set_level(struct job *job, uint64_t page_no, unsigned level,
+                               uint8_t *old_level_ret)
+{
+    select_page(job, page_no);
+    page_claim(job->store, job->page);
+    *old_level_ret = (uint8_t)page_level(page_load(job->page));
+    int error = set_level(job, level);
+    page_publish(job->store, job->page, 0, 0);
+    return error;
+}
+
+int pgs_set_level(pgs_store *store, uint32_t object, uint64_t first_page_no, uint64_t page_count,
+                  uint32_t level)
+{
+    struct job job;
+    if (level >= PGS_LEVEL_COUNT)
+        return PGS_E_INVALID;
+    int error = begin(&job, store, object, NULL, 0);
+    if (error)
+        return error;
+    uint64_t pages = job.object->page_count;
+    if (first_page_no > pages || page_count > pages - first_page_no)
+        error = PGS_E_RANGE;
+    uint8_t *old_levels = error ? NULL : malloc(page_count + 1);
+    if (!error && !old_levels)
+        error = PGS_E_NOMEM;
+    uint64_t done = 0;
+    for (; !error && done < page_count; done++)
+        error = claim_and_set_level(&job, first_page_no + done, level, &old_levels[done]);
+    if (error && done > 0)
+        for (done--; done > 0; done--) {
+            uint8_t unused;
+            claim_and_set_level(&job, first_page_no + done - 1, old_levels[done - 1], &unused);
+        }
+    free(old_levels);
+    worker_give(job.worker);
+    return error;
+}

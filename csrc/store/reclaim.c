@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Reclaim in the compressed pool, and the leave it must ask of pages to move
+ * them. The coldest is chosen among the next few of a sweep, by weighted idle
+ * time, as approximated LRU by sampling does (Redis): no list is kept.
+ */
+#include "store/store_internal.h"
+
+enum { SAMPLES = 8, CLAIM_TRIES = 4 };
+
+static struct page *page_of(pgs_store *store, struct pool_key key)
+{
+    return &object_of(store, key.object)->pages[key.page_no];
+}
+
+static bool claim(void *ctx, struct pool_key key)
+{
+    return page_try_claim(page_of(ctx, key));
+}
+
+static void release(void *ctx, struct pool_key key, pool_place place)
+{
+    struct page *page = page_of(ctx, key);
+    __atomic_store_n(&page->place, place, __ATOMIC_RELAXED);
+    page_publish(ctx, page, 0, 0);
+}
+
+static bool charge(void *ctx, size_t bytes)
+{
+    return budget_charge(ctx, bytes);
+}
+
+static void uncharge(void *ctx, size_t bytes)
+{
+    budget_uncharge(ctx, bytes);
+}
+
+struct pool_owner pool_owner_of(pgs_store *store)
+{
+    return (struct pool_owner){
+        .ctx = store, .claim = claim, .release = release, .charge = charge, .uncharge = uncharge};
+}
+
+struct sample {
+    pgs_store *store;
+    uint16_t now;
+    unsigned taken;
+    uint64_t most_idle;
+    struct pool_key key;
+};
+
+static bool consider(void *ctx, struct pool_key key)
+{
+    struct sample *sample = ctx;
+    struct pgs_object *object = object_of(sample->store, key.object);
+    uint64_t word = page_load(&object->pages[key.page_no]);
+    if (word & (PAGE_BUSY | PAGE_READERS_MASK))
+        return true;
+    if ((word & PAGE_DIRTY) && !object->backing.page_out)
+        return true;
+    uint64_t idle = ((uint64_t)(uint16_t)(sample->now - page_stamp(word)) + 1) *
+                    evict_weights[page_level(word)];
+    /* The copy of a page that is in a frame as well is the cheapest to lose. */
+    if ((word & PAGE_HOT) && !(word & PAGE_PINS_MASK))
+        idle = UINT64_MAX;
+    if (idle > sample->most_idle) {
+        sample->most_idle = idle;
+        sample->key = key;
+    }
+    return ++sample->taken < SAMPLES && idle != UINT64_MAX;
+}
+
+/* Writes a dirty compressed page, claimed, to its backing. */
+static int write_back_copy(pgs_store *store, const struct job *job)
+{
+    struct encoder *encoder = encoder_take(store, job->object->codec, FOR_WRITE_BACK);
+    uint32_t size;
+    int error = page_decode_copy(job, encoder->coder, encoder->page, &size);
+    if (!error)
+        error = page_write_back(job, encoder->page);
+    encoder_give(encoder);
+    return error;
+}
+
+static bool drop(pgs_store *store, struct worker *worker, struct pool_key key)
+{
+    struct job job = {.store = store, .worker = worker, .object = object_of(store, key.object),
+                      .page = page_of(store, key), .object_no = key.object,
+                      .page_no = key.page_no};
+    if (!page_try_claim(job.page))
+        return false;
+    uint64_t word = page_load(job.page);
+    bool in_pool = (word & PAGE_COPY) && page_coding(word) != CODING_SAME;
+    bool gone = in_pool;
+    if (in_pool && !(word & PAGE_HOT) && (word & PAGE_DIRTY))
+        gone = write_back_copy(store, &job) == PGS_OK;
+    if (gone) {
+        page_drop_copy(&job);
+        if (!(word & PAGE_HOT))
+            bump(&worker->counters.discards, 1);
+    }
+    page_publish(store, job.page, 0, 0);
+    return gone;
+}
+
+bool pool_make_room(pgs_store *store, struct worker *worker)
+{
+    for (int i = 0; i < CLAIM_TRIES; i++) {
+        struct sample sample = {.store = store, .now = stamp_of(store, clock_of(store))};
+        pool_sweep(&store->pool, consider, &sample);
+        if (sample.most_idle == 0)
+            return false;
+        if (drop(store, worker, sample.key))
+            return true;
+    }
+    return false;
+}

@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: MIT */
+#include <stdlib.h>
+
+#include "store/store_internal.h"
+
+enum { PAGE_SIZE_MIN = 512, PAGE_SIZE_MAX = 65536 };
+
+static int check(const struct pgs_store_params *params)
+{
+    uint32_t size = params->page_size;
+    if (params->struct_size != sizeof *params || size < PAGE_SIZE_MIN || size > PAGE_SIZE_MAX ||
+        (size & (size - 1)) || params->policy > PGS_POLICY_LRU || params->pool_percent > 100 ||
+        (params->flags & ~(uint32_t)PGS_STORE_TIMED))
+        return PGS_E_INVALID;
+    return PGS_OK;
+}
+
+static void locks_init(pgs_store *store)
+{
+    pthread_mutex_init(&store->object_lock, NULL);
+    pthread_mutex_init(&store->frame_lock, NULL);
+    for (unsigned i = 0; i < WAIT_SHARDS; i++) {
+        pthread_mutex_init(&store->shards[i].lock, NULL);
+        pthread_cond_init(&store->shards[i].free, NULL);
+    }
+}
+
+static void locks_deinit(pgs_store *store)
+{
+    pthread_mutex_destroy(&store->object_lock);
+    pthread_mutex_destroy(&store->frame_lock);
+    for (unsigned i = 0; i < WAIT_SHARDS; i++) {
+        pthread_mutex_destroy(&store->shards[i].lock);
+        pthread_cond_destroy(&store->shards[i].free);
+    }
+}
+
+/* The tables are sized for the largest budget that may come, but what is not
+ * yet used of them takes no RAM: the first budget's share is charged. */
+static uint64_t fixed_bytes(const pgs_store *store, uint64_t budget_bytes)
+{
+    return sizeof *store + budget_bytes / store->page_size * sizeof(struct frame) +
+           pool_metadata_bytes(&store->pool) / BUDGET_GROWTH;
+}
+
+static int build(pgs_store *store, const struct pgs_store_params *params)
+{
+    uint64_t frames = store->budget_limit / params->page_size;
+    struct pool_owner owner = pool_owner_of(store);
+    if (frames / BUDGET_GROWTH < MIN_FRAMES)
+        return PGS_E_BUDGET;
+    store->frame_limit = frames < NO_FRAME ? (uint32_t)frames : NO_FRAME - 1;
+    while (frames / BUDGET_GROWTH >> store->stamp_shift > GHOST_STAMPS)
+        store->stamp_shift++;
+    int error = pool_init(&store->pool, &owner, store->budget_limit, params->page_size);
+    if (!error)
+        error = metadata_charge(store, NULL, fixed_bytes(store, params->budget_bytes));
+    if (!error)
+        error = frames_init(store);
+    if (error)
+        return error;
+    store->queue = evict_open(params->policy, store->frames);
+    return store->queue ? PGS_OK : PGS_E_NOMEM;
+}
+
+int pgs_store_open(const struct pgs_store_params *params, pgs_store **store_ret)
+{
+    *store_ret = NULL;
+    int error = check(params);
+    if (error)
+        return error;
+    pgs_store *store = calloc(1, sizeof *store);
+    if (!store)
+        return PGS_E_NOMEM;
+    locks_init(store);
+    store->page_size = params->page_size;
+    store->flags = params->flags;
+    store->pool_percent = params->pool_percent;
+    store->budget_limit = params->budget_bytes > UINT64_MAX / BUDGET_GROWTH
+                              ? params->budget_bytes
+                              : params->budget_bytes * BUDGET_GROWTH;
+    atomic_init(&store->budget_bytes, params->budget_bytes);
+    for (uint16_t i = 0; i < MAX_WORKERS; i++)
+        store->workers[i].index = i;
+    error = build(store, params);
+    if (error)
+        pgs_store_close(store);
+    else
+        *store_ret = store;
+    return error;
+}
+
+void pgs_store_close(pgs_store *store)
+{
+    if (!store)
+        return;
+    for (uint32_t i = 0; i < MAX_OBJECTS; i++) {
+        struct pgs_object *object = object_of(store, i);
+        if (!object)
+            continue;
+        if (object->backing.close)
+            object->backing.close(object->backing.ctx);
+        free(object->pages);
+        free(object);
+    }
+    workers_close(store);
+    encoders_close(store);
+    evict_close(store->queue);
+    frames_deinit(store);
+    pool_deinit(&store->pool);
+    locks_deinit(store);
+    free(store);
+}
+
+size_t pgs_store_entry_bytes(void)
+{
+    return sizeof(struct page);
+}

@@ -1,0 +1,227 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * What the files of the store share. Order of locks: a page's BUSY bit, then
+ * at most one of the queue lock, the pool lock, the frame lock. A thread that
+ * holds one page only ever tries for another (page_try_claim).
+ */
+#ifndef PGS_STORE_INTERNAL_H
+#define PGS_STORE_INTERNAL_H
+
+#include <pthread.h>
+
+#include "pagestep/error.h"
+#include "pagestep/store.h"
+#include "pool/pool.h"
+#include "store/evict.h"
+#include "store/page.h"
+
+enum {
+    MIN_FRAMES = 8,    /* fewer, and one access could need more than there are */
+    MAX_OBJECTS = 4096,
+    MAX_WORKERS = 64,  /* calls under way at once; further ones wait */
+    WORKER_DECODERS = 4,
+    MAX_ENCODERS = 32,
+    FRAME_PATIENCE = 10000,
+    WAIT_SHARDS = 32,
+    GHOST_STAMPS = 16, /* stamps in as many faults as there are frames */
+    GUARDED_FAULTS = 4, /* a page is safe for this many faults of its thread */
+    BUDGET_GROWTH = 8
+};
+
+struct pgs_object {
+    uint64_t page_count;
+    uint64_t base_address;
+    struct pgs_backing backing; /* struct_size 0: none */
+    const pgs_codec *codec;     /* or NULL */
+    struct page *pages;
+};
+
+/* Counters of one worker: only its thread adds, statistics read. */
+struct counters {
+    _Atomic uint64_t reads, writes, hits, page_outs, encodes, encode_ns, discards, writebacks,
+        corrupt;
+    _Atomic uint64_t faults[PGS_SOURCE_COUNT], fault_ns[PGS_SOURCE_COUNT],
+        fault_bytes[PGS_SOURCE_COUNT], level_faults[PGS_LEVEL_COUNT];
+};
+
+/* What a thread needs while it is in the store: taken at the start of a call. */
+struct worker {
+    _Atomic int taken;
+    uint16_t index;
+    _Atomic uint32_t fault_seq;
+    struct decoder {
+        const pgs_codec *codec;
+        pgs_coder *coder;
+    } decoders[WORKER_DECODERS];
+    struct counters counters;
+};
+
+/* What it takes to compress a page. There are a few for each codec from the
+ * start, so that a page can always leave without RAM having to be found first;
+ * threads wait for one. */
+enum encoder_use {
+    FOR_PAGE_OUT,
+    FOR_WRITE_BACK /* its holder waits for no other: reclaim may need it in mid page-out */
+};
+
+struct encoder {
+    _Atomic int taken;
+    enum encoder_use use;
+    const pgs_codec *codec; /* NULL: pages of this kind are kept raw */
+    pgs_coder *coder;
+    unsigned char *page, *coded; /* page_size bytes each */
+};
+
+struct wait_shard {
+    pthread_mutex_t lock;
+    pthread_cond_t free;
+};
+
+struct pgs_store {
+    uint32_t page_size;
+    uint32_t flags;
+    uint32_t pool_percent;
+    _Atomic uint64_t budget_bytes, used_bytes, used_bytes_max, metadata_bytes;
+    uint64_t budget_limit; /* what set_budget may reach */
+
+    /* Objects: written under object_lock, published by the pointer. */
+    pthread_mutex_t object_lock;
+    struct pgs_object *_Atomic objects[MAX_OBJECTS];
+
+    /* Frames. */
+    unsigned char *arena;
+    struct frame *frames;
+    uint32_t frame_limit;
+    pthread_mutex_t frame_lock;
+    uint32_t spare_frame, ready_frame; /* lists, through frame.next */
+    uint32_t next_frame;               /* never used so far */
+    _Atomic uint32_t frame_count;      /* that have RAM */
+    _Atomic uint32_t held_frames; /* pinned, or of level PINNED: cannot leave */
+
+    struct evict_queue *queue;
+    struct pool pool;
+    _Atomic uint64_t clock; /* faults so far */
+    unsigned stamp_shift;
+    _Atomic uint32_t in_transit; /* page-ins under way */
+    struct worker workers[MAX_WORKERS];
+    struct encoder encoders[MAX_ENCODERS];
+    uint32_t encoder_count;
+    struct wait_shard shards[WAIT_SHARDS];
+};
+
+static inline void bump(_Atomic uint64_t *counter, uint64_t by)
+{
+    /* One thread adds to it: no read-modify-write is needed. */
+    atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + by,
+                          memory_order_relaxed);
+}
+
+static inline struct pgs_object *object_of(pgs_store *store, uint32_t object)
+{
+    return object < MAX_OBJECTS
+               ? atomic_load_explicit(&store->objects[object], memory_order_acquire)
+               : NULL;
+}
+
+static inline unsigned char *frame_bytes(const pgs_store *store, uint32_t frame)
+{
+    return store->arena + (uint64_t)frame * store->page_size;
+}
+
+static inline uint64_t address_of(const pgs_store *store, const struct pgs_object *object,
+                                  uint64_t page_no)
+{
+    return object->base_address + page_no * store->page_size;
+}
+
+/* One page that a worker works on. */
+struct job {
+    pgs_store *store;
+    struct worker *worker;
+    struct pgs_object *object;
+    struct page *page;
+    uint32_t object_no;
+    uint32_t page_no;
+};
+
+/* page.c: waiting for a page */
+void page_await(pgs_store *store, struct page *page);
+void page_claim(pgs_store *store, struct page *page);
+void page_publish(pgs_store *store, struct page *page, uint64_t clear, uint64_t set);
+
+/* budget.c */
+bool budget_has(const pgs_store *store, uint64_t bytes);
+bool budget_charge(pgs_store *store, uint64_t bytes);
+void budget_uncharge(pgs_store *store, uint64_t bytes);
+int budget_make_room(pgs_store *store, struct worker *worker, uint64_t bytes);
+int metadata_charge(pgs_store *store, struct worker *worker, uint64_t bytes);
+void metadata_uncharge(pgs_store *store, uint64_t bytes);
+
+/* worker.c */
+struct worker *worker_take(pgs_store *store);
+void worker_give(struct worker *worker);
+int worker_prepare(pgs_store *store, struct worker *worker, const pgs_codec *codec);
+pgs_coder *worker_decoder(const struct worker *worker, const pgs_codec *codec);
+void workers_close(pgs_store *store);
+
+/* encoder.c */
+int encoders_prepare(pgs_store *store, struct worker *worker, const pgs_codec *codec,
+                     bool writes_back);
+struct encoder *encoder_take(pgs_store *store, const pgs_codec *codec, enum encoder_use use);
+void encoder_give(struct encoder *encoder);
+void encoders_close(pgs_store *store);
+
+/* frame.c: a frame is spare (without RAM), ready (with RAM) or holds a page */
+int frames_init(pgs_store *store);
+void frames_deinit(pgs_store *store);
+bool frame_take_ready(pgs_store *store, uint32_t *frame_ret);
+int frame_take(pgs_store *store, struct worker *worker, uint32_t *frame_ret);
+void frame_give(pgs_store *store, uint32_t frame);
+bool frames_can_shrink(pgs_store *store);
+bool frame_take_free(pgs_store *store, uint32_t *frame_ret);
+bool frame_part(pgs_store *store, uint32_t frame);
+void frame_parted(pgs_store *store, uint32_t frame, uint64_t credit);
+void frame_keep(pgs_store *store);
+bool frame_release(pgs_store *store, uint32_t frame);
+
+/* page_in.c: the page is claimed, or held by PAGE_READER where it says so */
+int page_fetch(const struct job *job, uint64_t word, void *out);
+int page_decode_copy(const struct job *job, pgs_coder *coder, void *out, uint32_t *size_ret);
+int page_bring_in(const struct job *job);
+void page_install(const struct job *job, uint32_t frame, bool ghost);
+
+/* page_out.c: the page is claimed */
+int page_store_copy(const struct job *job, struct encoder *encoder, const void *bytes, bool clean,
+                    uint32_t *frame);
+int page_write_back(const struct job *job, const void *bytes);
+int page_leave(const struct job *job, uint32_t *frame);
+void page_drop_copy(const struct job *job);
+bool page_is_clean(const struct job *job, const void *bytes);
+bool evict_one(pgs_store *store, struct worker *worker, uint32_t guarded, uint32_t *frame_ret);
+
+/* reclaim.c */
+bool pool_make_room(pgs_store *store, struct worker *worker);
+struct pool_owner pool_owner_of(pgs_store *store);
+
+/* clock */
+static inline uint16_t stamp_of(const pgs_store *store, uint64_t clock)
+{
+    return (uint16_t)(clock >> store->stamp_shift);
+}
+
+static inline uint64_t clock_of(const pgs_store *store)
+{
+    return atomic_load_explicit(&store->clock, memory_order_relaxed);
+}
+
+/* Faulted, or left its frame, within about as many faults as there are frames. */
+static inline bool page_is_ghost(const pgs_store *store, uint64_t word, uint64_t clock)
+{
+    uint16_t stamp = page_stamp(word);
+    return stamp != 0 && (uint16_t)(stamp_of(store, clock) - stamp) <= GHOST_STAMPS;
+}
+
+/* The time in ns, or 0 where the store is not timed. */
+uint64_t nanoseconds(const pgs_store *store);
+
+#endif

@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * A worker is what a call needs of its own: coders, scratch, counters. A
+ * thread takes one for each call, the same one as a rule, with one atomic
+ * exchange.
+ */
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "store/store_internal.h"
+
+struct worker *worker_take(pgs_store *store)
+{
+    uintptr_t self = (uintptr_t)pthread_self();
+    unsigned start = (unsigned)((self >> 12) * 0x9E3779B1u >> 16);
+    for (;;) {
+        for (unsigned i = 0; i < MAX_WORKERS; i++) {
+            struct worker *worker = &store->workers[(start + i) % MAX_WORKERS];
+            if (!atomic_load_explicit(&worker->taken, memory_order_relaxed) &&
+                !atomic_exchange_explicit(&worker->taken, 1, memory_order_acquire))
+                return worker;
+        }
+        sched_yield();
+    }
+}
+
+void worker_give(struct worker *worker)
+{
+    atomic_store_explicit(&worker->taken, 0, memory_order_release);
+}
+
+static void drop_decoder(pgs_store *store, struct decoder *decoder)
+{
+    if (!decoder->coder)
+        return;
+    metadata_uncharge(store, pgs_coder_memory_bytes(decoder->coder));
+    pgs_coder_close(decoder->coder);
+    *decoder = (struct decoder){0};
+}
+
+int worker_prepare(pgs_store *store, struct worker *worker, const pgs_codec *codec)
+{
+    struct decoder *free_slot = NULL;
+    if (!codec)
+        return PGS_OK;
+    for (unsigned i = 0; i < WORKER_DECODERS; i++) {
+        if (worker->decoders[i].codec == codec)
+            return PGS_OK;
+        if (!worker->decoders[i].codec)
+            free_slot = &worker->decoders[i];
+    }
+    if (!free_slot) {
+        free_slot = &worker->decoders[0];
+        drop_decoder(store, free_slot);
+    }
+    pgs_coder *coder;
+    int error = pgs_coder_open(codec, 0, &coder);
+    if (error)
+        return error;
+    error = metadata_charge(store, worker, pgs_coder_memory_bytes(coder));
+    if (error) {
+        pgs_coder_close(coder);
+        return error;
+    }
+    *free_slot = (struct decoder){.codec = codec, .coder = coder};
+    return PGS_OK;
+}
+
+pgs_coder *worker_decoder(const struct worker *worker, const pgs_codec *codec)
+{
+    for (unsigned i = 0; i < WORKER_DECODERS; i++)
+        if (worker->decoders[i].codec == codec)
+            return worker->decoders[i].coder;
+    return NULL;
+}
+
+void workers_close(pgs_store *store)
+{
+    for (unsigned i = 0; i < MAX_WORKERS; i++)
+        for (unsigned k = 0; k < WORKER_DECODERS; k++)
+            pgs_coder_close(store->workers[i].decoders[k].coder);
+}
