@@ -21,7 +21,7 @@ _Static_assert(sizeof(struct header) == POOL_HEADER_BYTES, "header");
 /* Holes beyond this share of the objects' bytes are closed before the pool
  * grows; together with headers, rounding and segment ends it keeps the pool
  * within 5 % of the bytes stored (csrc/tests/test_pool.c). */
-enum { LOOSE_PERCENT = 3, SEGMENT_BYTES = 128 << 10, SEGMENT_BYTES_SMALL = 32 << 10 };
+enum { LOOSE_PERCENT = 2, SEGMENT_BYTES = 128 << 10, SEGMENT_BYTES_SMALL = 32 << 10 };
 static const uint64_t small_pool_bytes = 4 << 20;
 static const uint64_t place_limit_bytes = (uint64_t)POOL_UNIT << 32;
 

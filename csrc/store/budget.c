@@ -15,6 +15,16 @@ bool budget_has(const pgs_store *store, uint64_t bytes)
     return load(&store->used_bytes) + bytes <= load(&store->budget_bytes);
 }
 
+uint64_t budget_for_pages(const pgs_store *store)
+{
+    return load(&store->budget_bytes) - load(&store->metadata_bytes);
+}
+
+uint64_t budget_pool_share(const pgs_store *store)
+{
+    return budget_for_pages(store) / 100 * store->pool_percent;
+}
+
 bool budget_charge(pgs_store *store, uint64_t bytes)
 {
     uint64_t used = load(&store->used_bytes);
@@ -51,7 +61,7 @@ static bool shrink_once(pgs_store *store, struct worker *worker)
         if (frame_release(store, frame))
             return true;
         frame_give(store, frame);
-    } else if (frames_can_shrink(store) && evict_one(store, worker, 0, &frame)) {
+    } else if (frames_can_shrink(store) && evict_one(store, worker, &frame)) {
         if (frame_release(store, frame))
             return true;
         frame_give(store, frame);

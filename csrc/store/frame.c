@@ -26,6 +26,7 @@ int frames_init(pgs_store *store)
         if (!budget_charge(store, store->page_size))
             return PGS_E_BUDGET;
         atomic_fetch_add_explicit(&store->frame_count, 1, memory_order_relaxed);
+        frame_in_hand(store);
         frame_give(store, store->next_frame++);
     }
     return PGS_OK;
@@ -51,13 +52,30 @@ bool frame_take_ready(pgs_store *store, uint32_t *frame_ret)
 {
     pthread_mutex_lock(&store->frame_lock);
     bool found = pop(store, &store->ready_frame, frame_ret);
+    if (found)
+        frame_in_hand(store);
     pthread_mutex_unlock(&store->frame_lock);
     return found;
+}
+
+/* Frames smaller than a page of the system share one: their RAM cannot be
+ * given back frame by frame, so the pool's share is kept free of them. */
+static bool frames_have_own_ram(const pgs_store *store)
+{
+    return store->page_size >= store->pool.os_page;
+}
+
+static bool leaves_pool_its_share(const pgs_store *store)
+{
+    uint64_t count = atomic_load_explicit(&store->frame_count, memory_order_relaxed);
+    return (count + 1) * store->page_size + budget_pool_share(store) <= budget_for_pages(store);
 }
 
 /* A frame without RAM, which is paid for here. */
 static bool take_spare(pgs_store *store, uint32_t *frame_ret)
 {
+    if (!frames_have_own_ram(store) && !leaves_pool_its_share(store))
+        return false;
     if (!budget_charge(store, store->page_size))
         return false;
     pthread_mutex_lock(&store->frame_lock);
@@ -66,6 +84,8 @@ static bool take_spare(pgs_store *store, uint32_t *frame_ret)
         *frame_ret = store->next_frame++;
         found = true;
     }
+    if (found)
+        frame_in_hand(store);
     pthread_mutex_unlock(&store->frame_lock);
     if (found)
         atomic_fetch_add_explicit(&store->frame_count, 1, memory_order_relaxed);
@@ -83,16 +103,14 @@ int frame_take(pgs_store *store, struct worker *worker, uint32_t *frame_ret)
 {
     /* Frames in other threads' hands come back in microseconds. */
     for (int patience = 0; patience < FRAME_PATIENCE; patience++) {
-        if (frame_take_free(store, frame_ret) ||
-            evict_one(store, worker, GUARDED_FAULTS, frame_ret) ||
-            evict_one(store, worker, 1, frame_ret))
+        uint32_t others = atomic_load_explicit(&store->frames_in_hand, memory_order_relaxed);
+        if (frame_take_free(store, frame_ret) || evict_one(store, worker, frame_ret))
             return PGS_OK;
-        if (atomic_load_explicit(&store->in_transit, memory_order_relaxed) <= 1)
+        if (others == 0)
             break;
         sched_yield();
     }
-    /* All that is left are the last pages of threads that fault no more. */
-    return evict_one(store, worker, 0, frame_ret) ? PGS_OK : PGS_E_BUDGET;
+    return PGS_E_BUDGET;
 }
 
 void frame_give(pgs_store *store, uint32_t frame)
@@ -100,19 +118,13 @@ void frame_give(pgs_store *store, uint32_t frame)
     pthread_mutex_lock(&store->frame_lock);
     store->frames[frame].next = store->ready_frame;
     store->ready_frame = frame;
+    frame_off_hand(store);
     pthread_mutex_unlock(&store->frame_lock);
 }
 
 bool frames_can_shrink(pgs_store *store)
 {
     return atomic_load_explicit(&store->frame_count, memory_order_relaxed) > MIN_FRAMES;
-}
-
-/* Frames smaller than a page of the system share one: RAM cannot be given
- * back frame by frame. Their number then only grows. */
-static bool frames_have_own_ram(const pgs_store *store)
-{
-    return store->page_size >= store->pool.os_page;
 }
 
 /* Gives up a frame's RAM in three steps, so that it can go to the pool without
@@ -137,6 +149,7 @@ void frame_parted(pgs_store *store, uint32_t frame, uint64_t credit)
     pthread_mutex_lock(&store->frame_lock);
     store->frames[frame].next = store->spare_frame;
     store->spare_frame = frame;
+    frame_off_hand(store);
     pthread_mutex_unlock(&store->frame_lock);
     budget_uncharge(store, credit);
 }

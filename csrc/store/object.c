@@ -130,6 +130,7 @@ static void forget_page(const struct job *job)
             evict_remove(store->queue, frame);
         else
             atomic_fetch_sub_explicit(&store->held_frames, 1, memory_order_relaxed);
+        frame_in_hand(store);
         frame_give(store, frame);
     }
     page_drop_copy(job);

@@ -105,6 +105,7 @@ void page_install(const struct job *job, uint32_t frame, bool ghost)
     atomic_fetch_or_explicit(&job->page->word, PAGE_HOT, memory_order_relaxed);
     if (row->level != PGS_LEVEL_PINNED)
         evict_insert(job->store->queue, frame, (uint32_t)clock_of(job->store), ghost);
+    frame_off_hand(job->store);
 }
 
 /* Brings a claimed page that is not hot into a frame. It stays claimed. */
@@ -113,7 +114,6 @@ int page_bring_in(const struct job *job)
     pgs_store *store = job->store;
     uint32_t frame;
     uint64_t clock = atomic_fetch_add_explicit(&store->clock, 1, memory_order_relaxed) + 1;
-    atomic_fetch_add_explicit(&store->in_transit, 1, memory_order_relaxed);
     int error = frame_take(store, job->worker, &frame);
     if (!error) {
         uint64_t word = page_load(job->page);
@@ -126,6 +126,5 @@ int page_bring_in(const struct job *job)
             page_install(job, frame, ghost);
         }
     }
-    atomic_fetch_sub_explicit(&store->in_transit, 1, memory_order_relaxed);
     return error;
 }

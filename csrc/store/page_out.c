@@ -43,14 +43,6 @@ void page_drop_copy(const struct job *job)
         pool_compact(&job->store->pool, 2);
 }
 
-/* What clean compressed pages may take of the budget. */
-static uint64_t pool_limit(pgs_store *store)
-{
-    uint64_t rest = atomic_load_explicit(&store->budget_bytes, memory_order_relaxed) -
-                    atomic_load_explicit(&store->metadata_bytes, memory_order_relaxed);
-    return rest / 100 * store->pool_percent;
-}
-
 /* Room in the pool in order of what it costs: what is there or free in the
  * budget; the RAM of the frame that the page leaves, which is then NO_FRAME;
  * a colder compressed page's. */
@@ -62,7 +54,7 @@ static int find_place(const struct job *job, uint32_t size, bool clean, uint32_t
     struct pool_key key = {.page_no = job->page_no, .object = (uint16_t)job->object_no};
     for (;;) {
         uint64_t taken = atomic_load_explicit(&pool->committed_bytes, memory_order_relaxed);
-        struct pool_growth growth = {.allowed = !clean || taken + size <= pool_limit(store)};
+        struct pool_growth growth = {.allowed = !clean || taken + size <= budget_pool_share(store)};
         if (!pool_alloc(pool, key, size, &growth, place_ret))
             return PGS_OK;
         if (growth.allowed && size + POOL_HEADER_BYTES <= store->page_size &&
@@ -190,27 +182,44 @@ static bool claim_victim(void *ctx, uint32_t frame)
            page_try_claim(page_in_frame(store, frame));
 }
 
-bool evict_one(pgs_store *store, struct worker *worker, uint32_t guarded, uint32_t *frame_ret)
+/* Has the policy's choice leave. 1: *frame_ret is free; 0: its RAM went to
+ * the pool; an error: it stays, as it is dirty and there is no room for it. */
+static int evict_frame(pgs_store *store, struct worker *worker, uint32_t frame,
+                       uint32_t *frame_ret)
 {
-    struct departure departure = {.store = store, .guarded = guarded};
+    const struct frame *row = &store->frames[frame];
+    struct job job = {.store = store, .worker = worker, .object = object_of(store, row->object),
+                      .page = page_in_frame(store, frame), .object_no = row->object,
+                      .page_no = row->page_no};
+    *frame_ret = frame;
+    frame_in_hand(store);
+    int error = page_leave(&job, frame_ret);
+    if (error) {
+        evict_insert(store->queue, frame, (uint32_t)clock_of(store), true);
+        frame_off_hand(store);
+        page_publish(store, job.page, 0, 0);
+        return error;
+    }
+    return *frame_ret != NO_FRAME;
+}
+
+bool evict_one(pgs_store *store, struct worker *worker, uint32_t *frame_ret)
+{
+    /* At first no page that a thread has just faulted in goes; then none but
+     * the last; then the last of threads that fault no more as well. */
+    const uint32_t guards[] = {GUARDED_FAULTS, 1, 0};
     uint32_t stays = 0;
-    while (stays <= atomic_load_explicit(&store->frame_count, memory_order_relaxed)) {
-        uint32_t clock = (uint32_t)clock_of(store);
-        uint32_t frame = evict_victim(store->queue, clock, claim_victim, &departure);
-        if (frame == NO_FRAME)
-            return false;
-        const struct frame *row = &store->frames[frame];
-        struct job job = {.store = store, .worker = worker, .object = object_of(store, row->object),
-                          .page = page_in_frame(store, frame), .object_no = row->object,
-                          .page_no = row->page_no};
-        *frame_ret = frame;
-        if (page_leave(&job, frame_ret)) {
-            /* Dirty, and there is no room anywhere: ask the others first. */
-            evict_insert(store->queue, frame, clock, true);
-            page_publish(store, job.page, 0, 0);
-            stays++;
-        } else if (*frame_ret != NO_FRAME) {
-            return true;
+    for (unsigned i = 0; i < sizeof guards / sizeof *guards; i++) {
+        struct departure departure = {.store = store, .guarded = guards[i]};
+        uint32_t frame;
+        while ((frame = evict_victim(store->queue, (uint32_t)clock_of(store), claim_victim,
+                                     &departure)) != NO_FRAME) {
+            int left = evict_frame(store, worker, frame, frame_ret);
+            if (left > 0)
+                return true;
+            stays += left < 0;
+            if (stays > atomic_load_explicit(&store->frame_count, memory_order_relaxed))
+                return false;
         }
     }
     return false;

@@ -9,8 +9,7 @@
 
 static bool hold_one(pgs_store *store)
 {
-    uint64_t room = atomic_load_explicit(&store->budget_bytes, memory_order_relaxed) -
-                    atomic_load_explicit(&store->metadata_bytes, memory_order_relaxed);
+    uint64_t room = budget_for_pages(store);
     uint32_t held = atomic_load_explicit(&store->held_frames, memory_order_relaxed);
     do {
         if ((uint64_t)(held + 1 + MIN_FRAMES) * store->page_size > room)

@@ -96,13 +96,13 @@ struct pgs_store {
     uint32_t spare_frame, ready_frame; /* lists, through frame.next */
     uint32_t next_frame;               /* never used so far */
     _Atomic uint32_t frame_count;      /* that have RAM */
+    _Atomic uint32_t frames_in_hand; /* on their way between lists and pages */
     _Atomic uint32_t held_frames; /* pinned, or of level PINNED: cannot leave */
 
     struct evict_queue *queue;
     struct pool pool;
     _Atomic uint64_t clock; /* faults so far */
     unsigned stamp_shift;
-    _Atomic uint32_t in_transit; /* page-ins under way */
     struct worker workers[MAX_WORKERS];
     struct encoder encoders[MAX_ENCODERS];
     uint32_t encoder_count;
@@ -151,6 +151,8 @@ void page_publish(pgs_store *store, struct page *page, uint64_t clear, uint64_t 
 
 /* budget.c */
 bool budget_has(const pgs_store *store, uint64_t bytes);
+uint64_t budget_for_pages(const pgs_store *store);  /* what metadata leaves */
+uint64_t budget_pool_share(const pgs_store *store); /* of it, for clean compressed pages */
 bool budget_charge(pgs_store *store, uint64_t bytes);
 void budget_uncharge(pgs_store *store, uint64_t bytes);
 int budget_make_room(pgs_store *store, struct worker *worker, uint64_t bytes);
@@ -174,6 +176,16 @@ void encoders_close(pgs_store *store);
 /* frame.c: a frame is spare (without RAM), ready (with RAM) or holds a page */
 int frames_init(pgs_store *store);
 void frames_deinit(pgs_store *store);
+static inline void frame_in_hand(pgs_store *store)
+{
+    atomic_fetch_add_explicit(&store->frames_in_hand, 1, memory_order_relaxed);
+}
+
+static inline void frame_off_hand(pgs_store *store)
+{
+    atomic_fetch_sub_explicit(&store->frames_in_hand, 1, memory_order_relaxed);
+}
+
 bool frame_take_ready(pgs_store *store, uint32_t *frame_ret);
 int frame_take(pgs_store *store, struct worker *worker, uint32_t *frame_ret);
 void frame_give(pgs_store *store, uint32_t frame);
@@ -197,7 +209,7 @@ int page_write_back(const struct job *job, const void *bytes);
 int page_leave(const struct job *job, uint32_t *frame);
 void page_drop_copy(const struct job *job);
 bool page_is_clean(const struct job *job, const void *bytes);
-bool evict_one(pgs_store *store, struct worker *worker, uint32_t guarded, uint32_t *frame_ret);
+bool evict_one(pgs_store *store, struct worker *worker, uint32_t *frame_ret);
 
 /* reclaim.c */
 bool pool_make_room(pgs_store *store, struct worker *worker);

@@ -1,0 +1,317 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * What the store promises, one at a time.
+ */
+#include "store_fixture.h"
+
+enum { PAGES = 400, KIB = 1024 };
+
+static const struct fixture_options small = {
+    .codec_id = PGS_CODEC_LZ4, .page_count = PAGES, .budget_bytes = 768 * KIB, .pool_percent = 50};
+
+static int one(int (*move)(pgs_store *, uint32_t, const uint64_t *, size_t, int32_t *),
+               const struct fixture *fixture, uint64_t page_no)
+{
+    return move(fixture->store, fixture->object, &page_no, 1, NULL);
+}
+
+static int write_one(const struct fixture *fixture, uint64_t page_no, const void *bytes)
+{
+    return pgs_write(fixture->store, fixture->object, &page_no, 1, bytes, NULL);
+}
+
+/* A page of the fixture that is neither same-filled nor incompressible. */
+static uint64_t plain_page(const struct fixture *fixture, uint64_t from)
+{
+    for (uint64_t i = from; i < fixture->page_count; i++) {
+        const unsigned char *page = fixture_shadow(fixture, i);
+        uint64_t word;
+        unsigned most = 0;
+        for (uint32_t at = 0; at < fixture->page_size; at++)
+            most = page[at] > most ? page[at] : most;
+        if (!pgs_same_filled(page, fixture->page_size, &word) && most < 200)
+            return i;
+    }
+    abort();
+}
+
+static void test_every_page_every_tier(uint32_t codec_id, uint32_t policy, uint32_t page_size)
+{
+    struct fixture_options options = small;
+    struct fixture fixture;
+    options.codec_id = codec_id;
+    options.policy = policy;
+    options.page_size = page_size;
+    options.budget_bytes = 768 * KIB + (uint64_t)page_size * 60;
+    CHECK(fixture_open(&fixture, &options) == PGS_OK);
+    for (int round = 0; round < 4; round++)
+        for (uint64_t i = 0; i < PAGES; i++) {
+            if (round == 1)
+                CHECK(one(pgs_page_out, &fixture, i) == PGS_OK);
+            if (round == 2)
+                CHECK(one(pgs_discard, &fixture, i) == PGS_OK);
+            fixture_check_page(&fixture, i, round == 3 ? PGS_READ_INTO_FRAME : PGS_READ_THROUGH);
+        }
+    struct pgs_stats stats = fixture_stats(&fixture);
+    CHECK(stats.used_bytes_max <= stats.budget_bytes);
+    CHECK(stats.used_bytes == stats.hot_bytes + stats.pool_bytes + stats.metadata_bytes);
+    CHECK(stats.hot_pages + stats.compressed_pages + stats.same_pages + stats.absent_pages ==
+          PAGES);
+    CHECK(stats.dirty_pages == 0);
+    fixture_close(&fixture);
+    CHECK(fixture.fake.closes == 1);
+}
+
+/* Discard on demand: what is dirty is never discarded; what was changed back
+ * is clean again, as its checksum shows. */
+static void test_dirty_and_clean(void)
+{
+    struct fixture fixture;
+    unsigned char page[4096];
+    CHECK(fixture_open(&fixture, &small) == PGS_OK);
+    uint64_t at = plain_page(&fixture, 0);
+    memcpy(page, fixture_shadow(&fixture, at), sizeof page);
+    page[7] ^= 1;
+    CHECK(write_one(&fixture, at, page) == PGS_OK);
+    CHECK(one(pgs_discard, &fixture, at) == PGS_E_DIRTY);
+    CHECK(one(pgs_page_out, &fixture, at) == PGS_OK);
+    CHECK(one(pgs_discard, &fixture, at) == PGS_E_DIRTY);
+    CHECK(fixture_stats(&fixture).dirty_pages == 1);
+    page[7] ^= 1;
+    CHECK(write_one(&fixture, at, page) == PGS_OK);
+    CHECK(one(pgs_discard, &fixture, at) == PGS_OK);
+    CHECK(fixture_stats(&fixture).dirty_pages == 0);
+    fixture_check_page(&fixture, at, 0);
+    CHECK(pgs_write_part(fixture.store, fixture.object, at, 4090, "abcdef", 6) == PGS_OK);
+    memcpy(fixture_shadow(&fixture, at) + 4090, "abcdef", 6);
+    fixture_check_page(&fixture, at, 0);
+    CHECK(pgs_write_part(fixture.store, fixture.object, at, 4090, "abcdefg", 7) == PGS_E_INVALID);
+    fixture_close(&fixture);
+}
+
+/* A discarded page whose file has changed is refused; with the bytes back it
+ * is read again. */
+static void test_backing_faults(void)
+{
+    struct fixture fixture;
+    unsigned char page[4096];
+    CHECK(fixture_open(&fixture, &small) == PGS_OK);
+    uint64_t at = plain_page(&fixture, 5);
+    const enum fake_fault faults[] = {FAKE_BIT_FLIP, FAKE_EIO, FAKE_SHORT_READ};
+    const int expected[] = {PGS_E_CORRUPT, PGS_E_IO, PGS_E_IO};
+    for (int i = 0; i < 3; i++)
+        for (uint32_t flags = 0; flags < 2; flags++) {
+            CHECK(one(pgs_discard, &fixture, at) == PGS_OK);
+            fake_set(&fixture.fake, faults[i], at);
+            CHECK(pgs_read(fixture.store, fixture.object, &at, 1, flags, page, NULL) ==
+                  expected[i]);
+            fake_set(&fixture.fake, FAKE_NONE, 0);
+            fixture_check_page(&fixture, at, flags);
+        }
+    CHECK(fixture_stats(&fixture).corrupt == 2);
+    fixture_close(&fixture);
+}
+
+static void test_statuses(void)
+{
+    struct fixture fixture;
+    unsigned char *out = malloc(4 * 4096);
+    int32_t statuses[4];
+    CHECK(fixture_open(&fixture, &small) == PGS_OK);
+    uint64_t bad = plain_page(&fixture, 0);
+    uint64_t page_nos[4] = {3, PAGES, bad, 4};
+    fake_set(&fixture.fake, FAKE_EIO, bad);
+    CHECK(pgs_read(fixture.store, fixture.object, page_nos, 4, 0, out, statuses) == PGS_E_RANGE);
+    CHECK(statuses[0] == 0 && statuses[1] == PGS_E_RANGE && statuses[2] == PGS_E_IO);
+    CHECK(statuses[3] == 0);
+    CHECK(memcmp(out + 3 * 4096, fixture_shadow(&fixture, 4), 4096) == 0);
+    CHECK(pgs_read(fixture.store, 77, page_nos, 4, 0, out, statuses) == PGS_E_RANGE);
+    CHECK(statuses[3] == PGS_E_RANGE);
+    free(out);
+    fixture_close(&fixture);
+}
+
+/* Pins are counted, all or none, and hold their pages under pressure. */
+static void test_pins(void)
+{
+    struct fixture fixture;
+    const void *view;
+    CHECK(fixture_open(&fixture, &small) == PGS_OK);
+    uint64_t page_nos[3] = {10, 11, 12}, many[PAGES];
+    CHECK(pgs_pin(fixture.store, fixture.object, page_nos, 3) == PGS_OK);
+    CHECK(pgs_view(fixture.store, fixture.object, 10, &view) == PGS_OK);
+    for (uint64_t i = 0; i < PAGES; i++)
+        fixture_check_page(&fixture, i, PGS_READ_INTO_FRAME);
+    CHECK(memcmp(view, fixture_shadow(&fixture, 10), 4096) == 0);
+    CHECK(one(pgs_discard, &fixture, 10) == PGS_E_PINNED);
+    CHECK(one(pgs_page_out, &fixture, 11) == PGS_E_PINNED);
+    CHECK(pgs_object_remove(fixture.store, fixture.object) == PGS_E_PINNED);
+    for (uint64_t i = 0; i < PAGES; i++)
+        many[i] = i;
+    CHECK(pgs_pin(fixture.store, fixture.object, many, PAGES) == PGS_E_BUDGET);
+    CHECK(fixture_stats(&fixture).pinned_pages == 3);
+    CHECK(pgs_unpin(fixture.store, fixture.object, page_nos, 3) == PGS_OK);
+    CHECK(pgs_unpin(fixture.store, fixture.object, page_nos, 1) == PGS_OK);
+    CHECK(pgs_unpin(fixture.store, fixture.object, page_nos, 1) == PGS_E_INVALID);
+    CHECK(fixture_stats(&fixture).pinned_pages == 0);
+    CHECK(one(pgs_discard, &fixture, 10) == PGS_OK);
+    CHECK(pgs_object_remove(fixture.store, fixture.object) == PGS_OK);
+    CHECK(fixture_stats(&fixture).page_count == 0);
+    fixture_close(&fixture);
+}
+
+static void test_levels(void)
+{
+    struct fixture fixture;
+    CHECK(fixture_open(&fixture, &small) == PGS_OK);
+    CHECK(pgs_set_level(fixture.store, fixture.object, 0, 40, PGS_LEVEL_PINNED) == PGS_OK);
+    CHECK(fixture_stats(&fixture).level_hot[PGS_LEVEL_PINNED] == 40);
+    /* Too many: nothing is changed. */
+    CHECK(pgs_set_level(fixture.store, fixture.object, 20, 300, PGS_LEVEL_PINNED) == PGS_E_BUDGET);
+    CHECK(fixture_stats(&fixture).pinned_pages == 40);
+    CHECK(pgs_set_level(fixture.store, fixture.object, 390, 11, PGS_LEVEL_EAGER) == PGS_E_RANGE);
+    CHECK(pgs_set_level(fixture.store, fixture.object, 0, 1, 6) == PGS_E_INVALID);
+    for (int round = 0; round < 3; round++)
+        for (uint64_t i = 0; i < PAGES; i++)
+            fixture_check_page(&fixture, i, PGS_READ_INTO_FRAME);
+    CHECK(fixture_stats(&fixture).level_hot[PGS_LEVEL_PINNED] == 40);
+    CHECK(one(pgs_discard, &fixture, 3) == PGS_E_PINNED);
+    CHECK(pgs_set_level(fixture.store, fixture.object, 0, PAGES, PGS_LEVEL_STEP_ON_IT) == PGS_OK);
+    CHECK(fixture_stats(&fixture).pinned_pages == 0);
+    for (uint64_t i = 0; i < PAGES; i++)
+        CHECK(one(pgs_discard, &fixture, i) == PGS_OK);
+    for (uint64_t i = 0; i < PAGES; i++)
+        fixture_check_page(&fixture, i, PGS_READ_INTO_FRAME);
+    /* Clean pages that are never needed in a hurry are dropped, not kept. */
+    CHECK(fixture_stats(&fixture).compressed_pages == 0);
+    fixture_close(&fixture);
+}
+
+/* Two pages at opposite ends of the scale, in the fewest frames, both move on. */
+static void test_forward_progress(void)
+{
+    struct fixture_options options = small;
+    struct fixture fixture;
+    options.budget_bytes = 640 * KIB;
+    options.pool_percent = 100;
+    CHECK(fixture_open(&fixture, &options) == PGS_OK);
+    CHECK(pgs_set_level(fixture.store, fixture.object, 0, 200, PGS_LEVEL_STEP_ON_IT) == PGS_OK);
+    CHECK(pgs_set_level(fixture.store, fixture.object, 200, 200, PGS_LEVEL_LAST_RESORT) == PGS_OK);
+    for (uint64_t i = 200; i < PAGES; i++)
+        fixture_check_page(&fixture, i, PGS_READ_INTO_FRAME);
+    uint64_t before = fixture_stats(&fixture).hits;
+    for (int i = 0; i < 100; i++) {
+        fixture_check_page(&fixture, 1, PGS_READ_INTO_FRAME);
+        fixture_check_page(&fixture, 300, PGS_READ_INTO_FRAME);
+    }
+    CHECK(fixture_stats(&fixture).hits - before >= 190);
+    fixture_close(&fixture);
+}
+
+/* Anonymous memory: zeros until written; nothing acknowledged is lost when
+ * the budget is full, and what was refused keeps its old bytes. */
+static void test_anonymous_until_full(void)
+{
+    struct fixture_options options = small;
+    struct fixture fixture;
+    uint64_t seed = check_seed(), refused = 0;
+    options.anonymous = 1;
+    CHECK(fixture_open(&fixture, &options) == PGS_OK);
+    for (uint64_t i = 0; i < PAGES; i++) {
+        unsigned char page[4096];
+        for (uint32_t at = 0; at < sizeof page; at++)
+            page[at] = (unsigned char)check_random(&seed);
+        fixture_check_page(&fixture, i, 0);
+        int error = write_one(&fixture, i, page);
+        CHECK(error == PGS_OK || error == PGS_E_BUDGET);
+        refused += error != PGS_OK;
+        if (!error)
+            memcpy(fixture_shadow(&fixture, i), page, sizeof page);
+    }
+    CHECK(refused > 200 && refused < 320);
+    for (uint64_t i = 0; i < PAGES; i++)
+        fixture_check_page(&fixture, i, 0);
+    struct pgs_stats stats = fixture_stats(&fixture);
+    CHECK(stats.used_bytes_max <= stats.budget_bytes);
+    fixture_close(&fixture);
+}
+
+/* With a backing that takes pages, dirty pages make room. */
+static void test_write_back(void)
+{
+    struct fixture_options options = small;
+    struct fixture fixture;
+    uint64_t seed = check_seed();
+    options.writable = 1;
+    CHECK(fixture_open(&fixture, &options) == PGS_OK);
+    for (int round = 0; round < 3; round++)
+        for (uint64_t i = 0; i < PAGES; i++) {
+            fixture_fill_page(fixture_shadow(&fixture, i), 4096, &seed);
+            CHECK(write_one(&fixture, i, fixture_shadow(&fixture, i)) == PGS_OK);
+        }
+    for (uint64_t i = 0; i < PAGES; i++)
+        fixture_check_page(&fixture, i, 0);
+    CHECK(fixture_stats(&fixture).writebacks > 0);
+    fixture_close(&fixture);
+}
+
+static void test_budget_moves(void)
+{
+    struct fixture fixture;
+    CHECK(fixture_open(&fixture, &small) == PGS_OK);
+    for (uint64_t i = 0; i < PAGES; i++)
+        fixture_check_page(&fixture, i, PGS_READ_INTO_FRAME);
+    uint64_t metadata = fixture_stats(&fixture).metadata_bytes;
+    CHECK(pgs_store_set_budget(fixture.store, metadata + 20 * 4096) == PGS_OK);
+    CHECK(fixture_stats(&fixture).used_bytes <= metadata + 20 * 4096);
+    CHECK(pgs_store_set_budget(fixture.store, metadata + 4096) == PGS_E_BUDGET);
+    CHECK(fixture_stats(&fixture).budget_bytes == metadata + 20 * 4096);
+    for (uint64_t i = 0; i < PAGES; i++)
+        fixture_check_page(&fixture, i, 0);
+    CHECK(pgs_store_set_budget(fixture.store, 4 * 768 * KIB) == PGS_OK);
+    for (uint64_t i = 0; i < PAGES; i++)
+        fixture_check_page(&fixture, i, 0);
+    CHECK(fixture_stats(&fixture).hot_pages > 300);
+    fixture_close(&fixture);
+}
+
+static void test_misuse(void)
+{
+    struct fixture_options options = small;
+    struct fixture fixture;
+    options.budget_bytes = 16 * KIB;
+    CHECK(fixture_open(&fixture, &options) == PGS_E_BUDGET);
+    fixture_close(&fixture);
+    options.budget_bytes = 300 * KIB; /* frames fit, the page table does not */
+    options.page_count = 100000;
+    options.page_size = 512;
+    CHECK(fixture_open(&fixture, &options) == PGS_E_BUDGET);
+    fixture_close(&fixture);
+    options = small;
+    options.page_size = 3000;
+    options.codec_id = 0;
+    CHECK(fixture_open(&fixture, &options) == PGS_E_INVALID);
+    fixture_close(&fixture);
+    CHECK(pgs_store_entry_bytes() <= 32);
+}
+
+int main(void)
+{
+    const uint32_t codecs[] = {PGS_CODEC_RAW, PGS_CODEC_LZ4, PGS_CODEC_ZSTD};
+    for (int i = 0; i < 3; i++)
+        for (uint32_t policy = 0; policy < 2; policy++)
+            test_every_page_every_tier(codecs[i], policy, 4096);
+    for (uint32_t size = 512; size <= 65536; size *= 2)
+        test_every_page_every_tier(PGS_CODEC_LZ4, PGS_POLICY_S3FIFO, size);
+    test_dirty_and_clean();
+    test_backing_faults();
+    test_statuses();
+    test_pins();
+    test_levels();
+    test_forward_progress();
+    test_anonymous_until_full();
+    test_write_back();
+    test_budget_moves();
+    test_misuse();
+    return 0;
+}
