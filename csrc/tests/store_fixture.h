@@ -19,18 +19,18 @@ struct fixture {
     uint64_t page_count;
 };
 
-static inline void fixture_fill_page(unsigned char *page, uint32_t size, uint64_t *seed)
+static inline void fixture_fill_page(unsigned char *page, uint32_t size, struct noise *noise)
 {
-    uint32_t kind = check_random(seed) % 10;
+    uint32_t kind = noise_word(noise) % 10;
     if (kind < 2) {
         memset(page, (int)(kind * 0xCC), size);
     } else if (kind < 3) {
         for (uint32_t i = 0; i < size; i++)
-            page[i] = (unsigned char)check_random(seed);
+            page[i] = (unsigned char)noise_word(noise);
     } else {
-        uint32_t spread = 3 + check_random(seed) % 40;
+        uint32_t spread = 3 + noise_word(noise) % 40;
         for (uint32_t i = 0; i < size; i++)
-            page[i] = (unsigned char)(check_random(seed) % spread * (i % 4 ? 1 : 3));
+            page[i] = (unsigned char)(noise_word(noise) % spread * (i % 4 ? 1 : 3));
     }
 }
 
@@ -42,7 +42,7 @@ struct fixture_options {
 
 static inline int fixture_open(struct fixture *fixture, const struct fixture_options *options)
 {
-    uint64_t seed = check_seed();
+    struct noise noise = noise_seeded();
     uint32_t size = options->page_size ? options->page_size : 4096;
     memset(fixture, 0, sizeof *fixture);
     fixture->page_size = size;
@@ -52,7 +52,7 @@ static inline int fixture_open(struct fixture *fixture, const struct fixture_opt
     fixture->fake.page_size = size;
     fixture->fake.page_count = options->page_count;
     for (uint64_t i = 0; !options->anonymous && i < options->page_count; i++)
-        fixture_fill_page(fixture->shadow + i * size, size, &seed);
+        fixture_fill_page(fixture->shadow + i * size, size, &noise);
     memcpy(fixture->fake.bytes, fixture->shadow, options->page_count * size);
     struct pgs_codec_params codec = {.struct_size = sizeof codec, .page_size = size, .level = -1,
                                      .codec_id = options->codec_id,

@@ -109,27 +109,27 @@ static double overhead(struct model *model)
 }
 
 /* Pages of a kernel come out between a few hundred bytes and a whole page. */
-static uint32_t random_size(uint64_t *seed)
+static uint32_t random_size(struct noise *noise)
 {
-    uint32_t draw = check_random(seed) % 100;
+    uint32_t draw = noise_word(noise) % 100;
     if (draw < 3)
-        return 1 + check_random(seed) % 200;
+        return 1 + noise_word(noise) % 200;
     if (draw < 97)
-        return 600 + check_random(seed) % 2000;
+        return 600 + noise_word(noise) % 2000;
     return 4096;
 }
 
 static void test_random_run(void)
 {
     struct model *model = model_new(64 << 20);
-    uint64_t seed = check_seed();
+    struct noise noise = noise_seeded();
     double worst = 0;
     for (uint32_t step = 0; step < STEPS; step++) {
-        uint32_t i = check_random(&seed) % OBJECTS;
+        uint32_t i = noise_word(&noise) % OBJECTS;
         if (model->size[i])
             take(model, i);
         else
-            CHECK(put(model, i, random_size(&seed)));
+            CHECK(put(model, i, random_size(&noise)));
         CHECK(model->charged == model->pool.committed_bytes);
         if (step > 20000 && overhead(model) > worst)
             worst = overhead(model);
@@ -149,9 +149,9 @@ static void test_random_run(void)
 static void test_gives_back(void)
 {
     struct model *model = model_new(64 << 20);
-    uint64_t seed = check_seed();
+    struct noise noise = noise_seeded();
     for (uint32_t i = 0; i < OBJECTS; i++)
-        CHECK(put(model, i, random_size(&seed)));
+        CHECK(put(model, i, random_size(&noise)));
     for (uint32_t i = 0; i < OBJECTS; i++)
         if (i % 16)
             take(model, i);

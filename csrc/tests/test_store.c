@@ -214,13 +214,14 @@ static void test_anonymous_until_full(void)
 {
     struct fixture_options options = small;
     struct fixture fixture;
-    uint64_t seed = check_seed(), refused = 0;
+    struct noise noise = noise_seeded();
+    uint64_t refused = 0;
     options.anonymous = 1;
     CHECK(fixture_open(&fixture, &options) == PGS_OK);
     for (uint64_t i = 0; i < PAGES; i++) {
         unsigned char page[4096];
         for (uint32_t at = 0; at < sizeof page; at++)
-            page[at] = (unsigned char)check_random(&seed);
+            page[at] = (unsigned char)noise_word(&noise);
         fixture_check_page(&fixture, i, 0);
         int error = write_one(&fixture, i, page);
         CHECK(error == PGS_OK || error == PGS_E_BUDGET);
@@ -241,12 +242,12 @@ static void test_write_back(void)
 {
     struct fixture_options options = small;
     struct fixture fixture;
-    uint64_t seed = check_seed();
+    struct noise noise = noise_seeded();
     options.writable = 1;
     CHECK(fixture_open(&fixture, &options) == PGS_OK);
     for (int round = 0; round < 3; round++)
         for (uint64_t i = 0; i < PAGES; i++) {
-            fixture_fill_page(fixture_shadow(&fixture, i), 4096, &seed);
+            fixture_fill_page(fixture_shadow(&fixture, i), 4096, &noise);
             CHECK(write_one(&fixture, i, fixture_shadow(&fixture, i)) == PGS_OK);
         }
     for (uint64_t i = 0; i < PAGES; i++)

@@ -26,21 +26,21 @@ struct run {
 struct actor {
     struct run *run;
     unsigned number;
-    uint64_t seed;
+    struct noise noise;
 };
 
 /* A page's bytes follow from its number and version: some same-filled, some
  * incompressible. */
 static void make_page(unsigned char *page, uint32_t page_no, uint32_t version)
 {
-    uint64_t seed = ((uint64_t)page_no << 32 | version) * 2654435761u;
-    unsigned kind = check_random(&seed) % 16;
+    struct noise noise = {((uint64_t)page_no << 32 | version) * 2654435761u + 1};
+    unsigned kind = noise_word(&noise) % 16;
     if (kind == 0) {
         memset(page, (int)(version & 0xff), PAGE);
         return;
     }
     for (uint32_t i = 0; i < PAGE; i += 8) {
-        uint64_t word = check_random64(&seed);
+        uint64_t word = noise_next(&noise);
         if (kind > 1)
             word = i % 32 < 20 ? 0 : word & 0x0f03000f00010303u * (1 + version % 3);
         memcpy(page + i, &word, 8);
@@ -75,9 +75,9 @@ static void read_some(struct actor *actor, uint32_t flags)
     uint64_t page_nos[BATCH];
     uint32_t low[BATCH];
     int32_t statuses[BATCH];
-    size_t count = 1 + check_random(&actor->seed) % BATCH;
+    size_t count = 1 + noise_word(&actor->noise) % BATCH;
     for (size_t i = 0; i < count; i++) {
-        page_nos[i] = check_random(&actor->seed) % PAGES;
+        page_nos[i] = noise_word(&actor->noise) % PAGES;
         low[i] = atomic_load(&run->acknowledged[page_nos[i]]);
     }
     pgs_read(run->fixture.store, 0, page_nos, count, flags, out, statuses);
@@ -91,7 +91,7 @@ static void read_some(struct actor *actor, uint32_t flags)
 static uint64_t own_page(struct actor *actor)
 {
     uint32_t each = PAGES / actor->run->threads;
-    return check_random(&actor->seed) % each * actor->run->threads + actor->number;
+    return noise_word(&actor->noise) % each * actor->run->threads + actor->number;
 }
 
 static void write_one(struct actor *actor)
@@ -100,7 +100,7 @@ static void write_one(struct actor *actor)
     unsigned char page[PAGE];
     uint64_t page_no = own_page(actor);
     uint32_t next = atomic_load(&run->acknowledged[page_no]) + 1;
-    uint32_t part = check_random(&actor->seed) % 4;
+    uint32_t part = noise_word(&actor->noise) % 4;
     make_page(page, (uint32_t)page_no, next);
     atomic_store(&run->begun[page_no], next);
     int status = part ? pgs_write(run->fixture.store, 0, &page_no, 1, page, NULL)
@@ -132,9 +132,9 @@ static void move_some(struct actor *actor, unsigned which)
     struct run *run = actor->run;
     uint64_t page_nos[BATCH];
     int32_t statuses[BATCH];
-    size_t count = 1 + check_random(&actor->seed) % BATCH;
+    size_t count = 1 + noise_word(&actor->noise) % BATCH;
     for (size_t i = 0; i < count; i++)
-        page_nos[i] = check_random(&actor->seed) % PAGES;
+        page_nos[i] = noise_word(&actor->noise) % PAGES;
     pgs_store *store = run->fixture.store;
     if (which == 0)
         pgs_page_out(store, 0, page_nos, count, statuses);
@@ -149,7 +149,7 @@ static void move_some(struct actor *actor, unsigned which)
 static void press(struct actor *actor)
 {
     struct run *run = actor->run;
-    uint64_t budget = run->budget / 2 + check_random64(&actor->seed) % run->budget;
+    uint64_t budget = run->budget / 2 + noise_next(&actor->noise) % run->budget;
     check_status(run, pgs_store_set_budget(run->fixture.store, budget));
     struct pgs_stats stats = fixture_stats(&run->fixture);
     CHECK(stats.used_bytes_max <= run->budget / 2 + run->budget);
@@ -157,7 +157,7 @@ static void press(struct actor *actor)
 
 static void step(struct actor *actor)
 {
-    uint32_t draw = check_random(&actor->seed) % 100;
+    uint32_t draw = noise_word(&actor->noise) % 100;
     if (draw < 40)
         read_some(actor, draw % 2 ? PGS_READ_INTO_FRAME : PGS_READ_THROUGH);
     else if (draw < 70)
@@ -169,7 +169,7 @@ static void step(struct actor *actor)
     else if (draw < 98)
         check_status(actor->run,
                      pgs_set_level(actor->run->fixture.store, 0, own_page(actor), 1,
-                                   1 + check_random(&actor->seed) % (PGS_LEVEL_COUNT - 1)));
+                                   1 + noise_word(&actor->noise) % (PGS_LEVEL_COUNT - 1)));
     else if (actor->number == 0)
         press(actor);
 }
@@ -187,7 +187,7 @@ static void run_all(uint64_t steps, unsigned threads, int writable, uint32_t pol
     struct run *run = calloc(1, sizeof *run);
     struct actor actors[THREADS_MAX];
     pthread_t ids[THREADS_MAX];
-    uint64_t seed = check_seed();
+    struct noise noise = noise_seeded();
     run->threads = threads;
     run->steps = steps;
     run->writable = writable;
@@ -202,7 +202,7 @@ static void run_all(uint64_t steps, unsigned threads, int writable, uint32_t pol
         CHECK(pgs_write(run->fixture.store, 0, &i, 1, page, NULL) == PGS_OK);
     }
     for (unsigned i = 0; i < threads; i++) {
-        actors[i] = (struct actor){.run = run, .number = i, .seed = seed + i};
+        actors[i] = (struct actor){.run = run, .number = i, .noise = {noise.state + i}};
         CHECK(pthread_create(&ids[i], NULL, act, &actors[i]) == 0);
     }
     for (unsigned i = 0; i < threads; i++)

@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: MIT */
+#include "check.h"
+
+#include "pagestep/codec.h"
+#include "pagestep/error.h"
+
+enum { FILTER_COUNT = 6, SIZE_MAX_TESTED = 300 };
+
+/* What each filter looks for, so that noise has some of it. */
+static const uint32_t OPCODES[FILTER_COUNT][4] = {
+    {0, 0, 0, 0},
+    {0x000000e8, 0xffffffe9, 0xe8e80000, 0x00ffe9e8},
+    {0xeb000000, 0xebffffff, 0xeb123456, 0x0b000000},
+    {0xf800f000, 0xd000f7ff, 0xf000f000, 0xf7fff7ff},
+    {0x94000000, 0x97ffffff, 0x95555555, 0x14000000},
+    {0x000000ef, 0xfff002ef, 0x00000297, 0x00028067},
+};
+
+/* More pieces of RISC-V pairs: ends of every kind, with base t0. */
+static const uint32_t RISCV_PIECES[] = {
+    0x12345297, 0xfff28293, 0x8002b283, 0x7e52bfa3, 0x80528023, 0x00028067, 0x0002a287,
+    0x8052a027, 0x00030067, 0x00000097, 0x000080e7, 0x00000017, 0x000000ef, 0xaaa002ef,
+};
+
+static void fill(struct noise *noise, uint32_t filter_id, unsigned char *bytes, size_t size)
+{
+    size_t i;
+
+    noise_fill(noise, bytes, size);
+    for (i = 0; i < size / 3; i++) {
+        uint32_t word = OPCODES[filter_id][noise_below(noise, 4)];
+        size_t at = noise_below(noise, size);
+        if (filter_id == PGS_FILTER_RISCV && noise_below(noise, 2)) {
+            word = RISCV_PIECES[noise_below(noise, sizeof(RISCV_PIECES) / 4)];
+            at &= ~(size_t)1;
+        }
+        memcpy(bytes + at, &word, size - at < 4 ? size - at : 4);
+    }
+}
+
+static void test_undo_inverts_apply(void)
+{
+    static unsigned char bytes[4096 + 8], saved[4096 + 8];
+    uint32_t id;
+    size_t round;
+
+    for (id = 0; id < FILTER_COUNT; id++) {
+        struct noise noise = {id + 1};
+        size_t changed = 0;
+        for (round = 0; round < 20000; round++) {
+            size_t size = round % 64 == 0 ? 4096 : noise_below(&noise, SIZE_MAX_TESTED);
+            size_t offset = noise_below(&noise, 8);
+            uint64_t address = noise_next(&noise) >> noise_below(&noise, 64);
+            fill(&noise, id, bytes, sizeof(bytes));
+            memcpy(saved, bytes, sizeof(bytes));
+            CHECK_EQ(pgs_filter_apply(id, bytes + offset, size, address), PGS_OK);
+            changed += memcmp(bytes, saved, sizeof(bytes)) != 0;
+            CHECK_EQ(pgs_filter_undo(id, bytes + offset, size, address), PGS_OK);
+            CHECK_BYTES(bytes, saved, sizeof(bytes));
+            CHECK_EQ(pgs_filter_undo(id, bytes + offset, size, address), PGS_OK);
+            CHECK_EQ(pgs_filter_apply(id, bytes + offset, size, address), PGS_OK);
+            CHECK_BYTES(bytes, saved, sizeof(bytes));
+        }
+        CHECK(id == PGS_FILTER_NONE ? changed == 0 : changed > 1000);
+    }
+}
+
+static void test_stays_in_bounds(void)
+{
+    uint32_t id;
+    size_t size, round;
+
+    for (id = 0; id < FILTER_COUNT; id++) {
+        struct noise noise = {id + 100};
+        for (size = 0; size < SIZE_MAX_TESTED; size++) {
+            struct guarded end = guarded_open(size);
+            for (round = 0; round < 4; round++) {
+                if (size > 0)
+                    fill(&noise, id, end.bytes, size);
+                CHECK_EQ(pgs_filter_apply(id, end.bytes, size, 12345), PGS_OK);
+                CHECK_EQ(pgs_filter_undo(id, end.bytes, size, 12345), PGS_OK);
+            }
+            guarded_close(&end);
+        }
+    }
+}
+
+static void test_unknown_id(void)
+{
+    unsigned char byte = 0;
+    CHECK_EQ(pgs_filter_apply(6, &byte, 1, 0), PGS_E_INVALID);
+    CHECK_EQ(pgs_filter_undo(UINT32_MAX, &byte, 1, 0), PGS_E_INVALID);
+}
+
+/* A call and another, from different places to the same target, become the
+ * same bytes: that is what the filter is for. */
+static void same_target(uint32_t id, size_t size, const unsigned char *first,
+                        const unsigned char *second, uint64_t distance)
+{
+    unsigned char a[16], b[16];
+
+    memcpy(a, first, size);
+    memcpy(b, second, size);
+    CHECK_EQ(pgs_filter_apply(id, a, size, 0x80010000), PGS_OK);
+    CHECK_EQ(pgs_filter_apply(id, b, size, 0x80010000 + distance), PGS_OK);
+    CHECK_BYTES(a, b, size);
+    CHECK(memcmp(a, first, size) != 0);
+}
+
+#define SAME_TARGET(id, distance, first, second)                                                   \
+    same_target(id, sizeof(first) - 1, (const unsigned char *)(first),                             \
+                (const unsigned char *)(second), distance)
+
+static void test_targets_become_absolute(void)
+{
+    SAME_TARGET(PGS_FILTER_X86, 0x100, "\xe8\x10\x02\x00\x00", "\xe8\x10\x01\x00\x00");
+    SAME_TARGET(PGS_FILTER_X86, 0x10, "\xe9\x00\x00\x00\x00", "\xe9\xf0\xff\xff\xff");
+    SAME_TARGET(PGS_FILTER_ARM, 0x10, "\x08\x00\x00\xeb", "\x04\x00\x00\xeb");
+    SAME_TARGET(PGS_FILTER_ARM, 0x10, "\x00\x00\x00\xeb", "\xfc\xff\xff\xeb");
+    SAME_TARGET(PGS_FILTER_ARM64, 0x10, "\x08\x00\x00\x94", "\x04\x00\x00\x94");
+    SAME_TARGET(PGS_FILTER_ARM64, 0x10, "\x00\x00\x00\x94", "\xfc\xff\xff\x97");
+    SAME_TARGET(PGS_FILTER_THUMB, 0x10, "\x00\xf0\x10\xf8", "\x00\xf0\x08\xf8");
+    SAME_TARGET(PGS_FILTER_THUMB, 0x10, "\x00\xf0\x00\xf8", "\xff\xf7\xf8\xff");
+    SAME_TARGET(PGS_FILTER_RISCV, 0x10, "\xef\x00\x00\x02", "\xef\x00\x00\x01"); /* jal ra */
+    SAME_TARGET(PGS_FILTER_RISCV, 0x10, "\xef\x00\x00\x00", "\xef\xf0\x1f\xff");
+    /* auipc t0; jalr, ld, sd through t0: the offset is 0x1010, then 0x1000 */
+    SAME_TARGET(PGS_FILTER_RISCV, 0x10, "\x97\x12\x00\x00\x67\x80\x02\x01",
+                "\x97\x12\x00\x00\x67\x80\x02\x00");
+    SAME_TARGET(PGS_FILTER_RISCV, 0x10, "\x97\x12\x00\x00\x83\xb2\x02\x01",
+                "\x97\x12\x00\x00\x83\xb2\x02\x00");
+    SAME_TARGET(PGS_FILTER_RISCV, 0x10, "\x97\x12\x00\x00\x23\xb8\x62\x00",
+                "\x97\x12\x00\x00\x23\xb0\x62\x00");
+    /* a negative low part: 0x1000 - 0x800 is 0x800 ahead, then 0x7f0 */
+    SAME_TARGET(PGS_FILTER_RISCV, 0x10, "\x97\x12\x00\x00\x67\x80\x02\x80",
+                "\x97\x02\x00\x00\x67\x80\x02\x7f");
+}
+
+static void leaves_alone(uint32_t id, const void *instruction, size_t size)
+{
+    unsigned char bytes[16];
+
+    memcpy(bytes, instruction, size);
+    CHECK_EQ(pgs_filter_apply(id, bytes, size, 0x80012344), PGS_OK);
+    CHECK_BYTES(bytes, instruction, size);
+}
+
+static void test_leaves_alone(void)
+{
+    leaves_alone(PGS_FILTER_X86, "\xe8\x00\x00\x00", 4);         /* straddles the end */
+    leaves_alone(PGS_FILTER_X86, "\xe8\x00\x00\x00\x01", 5);     /* out of range: 2^24 */
+    leaves_alone(PGS_FILTER_X86, "\xe8\xff\xff\xff\xfe", 5);     /* one below -2^24 */
+    leaves_alone(PGS_FILTER_X86, "\xea\x00\x00\x00\x00", 5);     /* another opcode */
+    leaves_alone(PGS_FILTER_ARM, "\x00\x00\x00\xea", 4);         /* B */
+    leaves_alone(PGS_FILTER_ARM, "\x00\x00\x00\x0b", 4);         /* BLEQ */
+    leaves_alone(PGS_FILTER_ARM64, "\x00\x00\x00\x14", 4);       /* B */
+    leaves_alone(PGS_FILTER_THUMB, "\x00\xf0\x00\x80", 4);       /* a conditional branch */
+    leaves_alone(PGS_FILTER_RISCV, "\x6f\x00\x00\x02", 4);       /* a jump without link */
+    leaves_alone(PGS_FILTER_RISCV, "\x97\x12\x00\x00\x67\x00\x03\x01", 8); /* another base */
+    leaves_alone(PGS_FILTER_RISCV, "\x97\x12\x00\x00\x67\x80\x02", 7);     /* straddles */
+}
+
+int main(void)
+{
+    RUN(test_undo_inverts_apply);
+    RUN(test_stays_in_bounds);
+    RUN(test_unknown_id);
+    RUN(test_targets_become_absolute);
+    RUN(test_leaves_alone);
+    return 0;
+}
