@@ -206,6 +206,11 @@ int pgs_read(pgs_store *store, uint32_t object, const uint64_t *page_nos, size_t
     return call_end(&call);
 }
 
+int pgs_read_page(pgs_store *store, uint32_t object, uint64_t page_no, uint32_t flags, void *out)
+{
+    return pgs_read(store, object, &page_no, 1, flags, out, NULL);
+}
+
 /* ---- writing ---- */
 
 /* The page, claimed and hot, got other bytes. */

@@ -171,6 +171,9 @@ int pgs_set_level(pgs_store *store, uint32_t object, uint64_t first_page_no, uin
 int pgs_read(pgs_store *store, uint32_t object, const uint64_t *page_nos, size_t count,
              uint32_t flags, void *out, int32_t *statuses_ret);
 
+/* Reads one page: pgs_read with a count of 1, cheaper to call. */
+int pgs_read_page(pgs_store *store, uint32_t object, uint64_t page_no, uint32_t flags, void *out);
+
 /* Writes `count` whole pages; as pgs_read. A page whose write fails keeps its
  * old bytes. Errors of a page: PGS_E_RANGE, PGS_E_BUDGET. */
 int pgs_write(pgs_store *store, uint32_t object, const uint64_t *page_nos, size_t count,
@@ -186,7 +189,7 @@ int pgs_page_in(pgs_store *store, uint32_t object, const uint64_t *page_nos, siz
                 int32_t *statuses_ret);
 
 /* Compresses pages and frees their frames; pages that are absent are read and
- * compressed. Errors of a page: PGS_E_PINNED, PGS_E_BUDGET, and those of
+ * compressed. Clean hot pages of level EAGER or STEP_ON_IT are dropped. Errors of a page: PGS_E_PINNED, PGS_E_BUDGET, and those of
  * pgs_read. Statuses as pgs_read. */
 int pgs_page_out(pgs_store *store, uint32_t object, const uint64_t *page_nos, size_t count,
                  int32_t *statuses_ret);

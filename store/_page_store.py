@@ -1,0 +1,503 @@
+# SPDX-License-Identifier: MIT
+"""``PageStore``: an image's pages under a budget of RAM."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from pagestep.codecs import Codec, filter_for
+from pagestep.codecs.errors import Closed, InvalidArgument, NoSuchPage
+
+from ._binding import check, check_pages, ffi, lib, page_number_array
+from ._level import Level
+from ._size import parse_size
+from ._stats import Stats, snapshot
+from .image import Image
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from typing_extensions import Buffer
+
+__all__ = ["PageStore"]
+
+Where = int | str | range | Iterable[int]
+
+_POLICIES = {"s3fifo": lib.PGS_POLICY_S3FIFO, "lru": lib.PGS_POLICY_LRU}
+# What a store costs beside its pages: tables, coders, a dictionary. Only used to size
+# the budget of a store that was given none.
+_SLACK_BYTES = 4 << 20
+
+
+class PageStore:
+    """The pages of an image, in the tier that each has earned, within a budget of RAM.
+
+    Made by ``PageStore.open``. Every method may be called from any thread; ``close`` lets
+    calls that are under way end first.
+
+    Attributes:
+        image: The image whose pages these are.
+        page_count: Number of pages.
+        page_size: Bytes of a page.
+    """
+
+    def __init__(
+        self,
+        image: Image,
+        *,
+        ram: int | str | None = None,
+        codec: str | Codec = "lz4",
+        codec_level: int | None = None,
+        dictionary: bytes = b"",
+        policy: str = "s3fifo",
+        pool_percent: int = 50,
+        timed: bool = False,
+        owns_image: bool = False,
+    ) -> None:
+        """Take an image that is open; see ``open`` for the arguments."""
+        self.image = image
+        self.page_count: int = image.page_count
+        self.page_size: int = image.page_size
+        self._owns_image = owns_image
+        self._scratch = threading.local()
+        if isinstance(codec, str):
+            codec = Codec(
+                codec,
+                level=codec_level,
+                filter=filter_for(image.arch),
+                dictionary=dictionary,
+                page_size=image.page_size,
+            )
+        self._codec = codec
+        self._handle: Any = self._open_core(ram, policy, pool_percent, timed)
+        self._object = self._add_object()
+
+    @classmethod
+    def open(
+        cls,
+        image: str | os.PathLike[str] | Image | Buffer,
+        *,
+        ram: int | str | None = None,
+        page_size: int = 4096,
+        codec: str | Codec = "lz4",
+        codec_level: int | None = None,
+        dictionary: bytes = b"",
+        policy: str = "s3fifo",
+        pool_percent: int = 50,
+        timed: bool = False,
+        base: int | None = None,
+    ) -> Self:
+        """Open a store over an image.
+
+        Args:
+            image: The path of a kernel, an ELF file or firmware; an ``Image``, which stays
+                the caller's to close; or the bytes of one as any buffer, taken as they are.
+            ram: The budget: frames, compressed pool and metadata together, in bytes or as
+                text such as ``"8MiB"``. None: enough for every page.
+            page_size: Bytes of a page, a power of two from 512 to 65536; an ``Image`` has
+                its own.
+            codec: The name of the codec of compressed pages, or a ``Codec``.
+            codec_level: The codec's level; None is its default.
+            dictionary: Bytes that pages are likely to share; see
+                ``pagestep.codecs.train_dictionary``.
+            policy: Who leaves: ``"s3fifo"`` or ``"lru"``.
+            pool_percent: How much of the budget clean compressed pages may take.
+            timed: Measure the time of every fault.
+            base: The address of page 0, for an image that does not say.
+
+        Returns:
+            The store; close it, or use it as a context manager.
+
+        Raises:
+            BadImage: The image cannot be read.
+            BudgetExceeded: ``ram`` cannot hold the page table and the fewest frames.
+            InvalidArgument: An argument is out of range.
+        """
+        owned = not isinstance(image, Image)
+        if not isinstance(image, Image):
+            raw = not isinstance(image, str | os.PathLike)
+            image = Image.open(image, page_size=page_size, base=base, raw=raw)
+        try:
+            return cls(
+                image,
+                ram=ram,
+                codec=codec,
+                codec_level=codec_level,
+                dictionary=dictionary,
+                policy=policy,
+                pool_percent=pool_percent,
+                timed=timed,
+                owns_image=owned,
+            )
+        except BaseException:
+            if owned:
+                image.close()
+            raise
+
+    def _open_core(
+        self, ram: int | str | None, policy: str, pool_percent: int, timed: bool
+    ) -> Any:
+        if policy not in _POLICIES:
+            raise InvalidArgument(f"policy is {policy!r}: it is one of {', '.join(_POLICIES)}")
+        if not 0 <= pool_percent <= 100:
+            raise InvalidArgument(f"pool_percent is {pool_percent}: it is from 0 to 100")
+        budget = (
+            self.page_count * (self.page_size + lib.pgs_store_entry_bytes()) * 5 // 4
+            + _SLACK_BYTES
+            if ram is None
+            else parse_size(ram, "ram")
+        )
+        params = ffi.new("struct pgs_store_params *")
+        params.struct_size = ffi.sizeof("struct pgs_store_params")
+        params.page_size = self.page_size
+        params.budget_bytes = budget
+        params.policy = _POLICIES[policy]
+        params.flags = lib.PGS_STORE_TIMED if timed else 0
+        params.pool_percent = pool_percent
+        handle = ffi.new("pgs_store **")
+        code = lib.pgs_store_open(params, handle)
+        check(code, f"a store of {self.page_size}-byte pages cannot be opened in {budget} bytes")
+        # The core goes with the last reference: a call that is under way, or a view, has
+        # one of its own.
+        return ffi.gc(handle[0], lib.pgs_store_close)
+
+    def _add_object(self) -> int:
+        image = self.image
+        backing = ffi.new("struct pgs_backing *")
+        if image.file is None:
+            flat = np.ascontiguousarray(image.flat()).reshape(-1)
+            self._bytes = ffi.from_buffer(flat)
+            code = lib.pgs_backing_memory(self._bytes, flat.size, self.page_size, backing)
+        else:
+            extents = ffi.new("struct pgs_extent[]", max(1, len(image.extents)))
+            for row, extent in zip(extents, image.extents, strict=False):
+                row.object_offset = extent.image_offset
+                row.file_offset = extent.file_offset
+                row.size = extent.size
+            code = lib.pgs_backing_file(
+                image.file, extents, len(image.extents), self.page_size, backing
+            )
+        check(code, f"{image.name} cannot back a store")
+        number = ffi.new("uint32_t *")
+        code = lib.pgs_object_add(
+            self._handle, self.page_count, image.base, backing, self._codec.pointer, number
+        )
+        if code < 0 and backing.close:
+            backing.close(backing.ctx)
+        check(code, f"{image.name} with {self.page_count} pages does not go into the store")
+        return int(number[0])
+
+    # -- life ---------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Close the store. Views that are alive stay valid. A second call does nothing."""
+        self._handle = None
+        if self._owns_image:
+            self.image.close()
+
+    def __enter__(self) -> Self:
+        """Return the store."""
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close the store."""
+        self.close()
+
+    def __repr__(self) -> str:
+        """Say what it is a store of."""
+        state = "closed" if self._handle is None else f"{self.page_count} pages"
+        return f"<PageStore of {self.image.name}: {state}>"
+
+    def __len__(self) -> int:
+        """Return the number of pages."""
+        return self.page_count
+
+    def _core(self) -> Any:
+        handle = self._handle
+        if handle is None:
+            raise Closed(f"the store of {self.image.name} is closed; open it again")
+        return handle
+
+    # -- reading and writing ------------------------------------------------------------
+
+    def read(self, page_no: int) -> bytes:
+        """Return one page.
+
+        Args:
+            page_no: From 0 to ``page_count - 1``.
+
+        Returns:
+            ``page_size`` bytes.
+
+        Raises:
+            NoSuchPage: There is no such page.
+            CorruptPage: The bytes that came back are not those that were stored.
+            StoreIOError: The image's file cannot be read.
+            Closed: The store is closed.
+        """
+        try:
+            scratch, window = self._scratch.pair
+        except AttributeError:
+            scratch = ffi.new("unsigned char[]", self.page_size)
+            window = ffi.buffer(scratch)
+            self._scratch.pair = scratch, window
+        try:
+            code = lib.pgs_read_page(self._handle or self._core(), self._object, page_no, 0, scratch)
+        except OverflowError:
+            raise NoSuchPage(f"page {page_no} cannot be read: there are {self.page_count}") from None
+        if code:
+            check(code, f"page {page_no} cannot be read")
+        return window[:]
+
+    def read_into(
+        self,
+        page_nos: Iterable[int] | npt.NDArray[np.integer[Any]],
+        out: Buffer,
+        *,
+        into_frames: bool = False,
+    ) -> None:
+        """Read many pages into one buffer, in one call of the core.
+
+        Args:
+            page_nos: Page numbers, shape (n,); uint64 is taken without a copy.
+            out: A writable, contiguous buffer of at least ``n * page_size`` bytes; page
+                ``page_nos[i]`` goes to bytes ``i * page_size`` and on.
+            into_frames: Give every page a frame, as one that is executed in place needs;
+                else a page gets one when that pays.
+
+        Raises:
+            InvalidArgument: ``out`` is too small.
+            PageStepError: What ``read`` raises, for the first page that cannot be read.
+        """
+        numbers = page_number_array(page_nos)
+        target = ffi.from_buffer(out, require_writable=True)
+        if len(target) < numbers.size * self.page_size:
+            raise InvalidArgument(
+                f"out has {len(target)} bytes: {numbers.size} pages need "
+                f"{numbers.size * self.page_size}"
+            )
+        flags = lib.PGS_READ_INTO_FRAME if into_frames else lib.PGS_READ_THROUGH
+        pointer = ffi.from_buffer("uint64_t[]", numbers)
+        core = self._core()
+        if lib.pgs_read(core, self._object, pointer, numbers.size, flags, target, ffi.NULL):
+            # Once more, page by page, to say which it was.
+            statuses = ffi.new("int32_t[]", numbers.size)
+            code = lib.pgs_read(
+                core, self._object, pointer, numbers.size, flags, target, statuses
+            )
+            check_pages(code, statuses, numbers, "read")
+
+    def write(self, page_no: int, data: Buffer, *, offset: int = 0) -> None:
+        """Write bytes of one page. The image's file is never written to.
+
+        Args:
+            page_no: From 0 to ``page_count - 1``.
+            data: At most ``page_size - offset`` bytes.
+            offset: Where in the page they go.
+
+        Raises:
+            BudgetExceeded: No frame can be had; the page keeps its old bytes.
+            InvalidArgument: The bytes do not lie in the page.
+        """
+        source = ffi.from_buffer(data)
+        if offset < 0 or offset + len(source) > self.page_size:
+            raise InvalidArgument(
+                f"{len(source)} bytes at offset {offset} do not lie in a page of {self.page_size}"
+            )
+        number = self._page_no(page_no)
+        if len(source) == self.page_size:
+            one = ffi.new("uint64_t *", number)
+            code = lib.pgs_write(self._core(), self._object, one, 1, source, ffi.NULL)
+        else:
+            code = lib.pgs_write_part(
+                self._core(), self._object, number, offset, source, len(source)
+            )
+        check(code, f"page {page_no} cannot be written")
+
+    def write_from(
+        self, page_nos: Iterable[int] | npt.NDArray[np.integer[Any]], data: Buffer
+    ) -> None:
+        """Write many whole pages in one call; page ``page_nos[i]`` gets bytes ``i * page_size`` on.
+
+        Raises:
+            InvalidArgument: ``data`` has another size than the pages.
+            BudgetExceeded: No frame can be had; pages before that one are written.
+        """
+        numbers = page_number_array(page_nos)
+        source = ffi.from_buffer(data)
+        if len(source) != numbers.size * self.page_size:
+            raise InvalidArgument(
+                f"data has {len(source)} bytes: {numbers.size} pages have "
+                f"{numbers.size * self.page_size}"
+            )
+        statuses = ffi.new("int32_t[]", numbers.size)
+        code = lib.pgs_write(
+            self._core(),
+            self._object,
+            ffi.from_buffer("uint64_t[]", numbers),
+            numbers.size,
+            source,
+            statuses,
+        )
+        check_pages(code, statuses, numbers, "written")
+
+    def view(self, page_no: int) -> memoryview:
+        """Return a page's frame, without a copy and read-only.
+
+        The page is pinned while the view, or anything made from it, is alive. Writes to the
+        page show through it.
+
+        Raises:
+            BudgetExceeded: No further page can be pinned.
+        """
+        number = self._page_no(page_no)
+        core = self._core()
+        address = ffi.new("const void **")
+        code = lib.pgs_view(core, self._object, number, address)
+        check(code, f"page {page_no} cannot be pinned for a view")
+        one = ffi.new("uint64_t *", number)
+        frame = ffi.gc(
+            ffi.cast("const unsigned char *", address[0]),
+            lambda _, object_no=self._object: lib.pgs_unpin(core, object_no, one, 1),
+        )
+        return memoryview(ffi.buffer(frame, self.page_size)).toreadonly()
+
+    # -- where pages are ----------------------------------------------------------------
+
+    def page_in(self, where: Where) -> None:
+        """Bring pages into frames, as far as there are frames.
+
+        Args:
+            where: A page number, a range or sequence of them, or a segment's name.
+        """
+        self._move(lib.pgs_page_in, where, "paged in")
+
+    def page_out(self, where: Where) -> None:
+        """Compress pages and free their frames.
+
+        Raises:
+            PinnedPage: One of them is pinned.
+            BudgetExceeded: They do not fit, compressed.
+        """
+        self._move(lib.pgs_page_out, where, "paged out")
+
+    def discard(self, where: Where) -> None:
+        """Drop pages from RAM; the next read takes them from the image's file.
+
+        Raises:
+            DirtyPage: One was written to since; it is kept. The others are dropped.
+            PinnedPage: One is pinned; it is kept. The others are dropped.
+        """
+        self._move(lib.pgs_discard, where, "discarded")
+
+    def pin(self, where: Where) -> None:
+        """Pin pages into frames, all or none. Pins are counted.
+
+        Raises:
+            BudgetExceeded: Not all of them can be held; none is.
+        """
+        numbers = self._pages(where)
+        code = lib.pgs_pin(
+            self._core(), self._object, ffi.from_buffer("uint64_t[]", numbers), numbers.size
+        )
+        check(code, f"{_describe(where)} cannot be pinned")
+
+    def unpin(self, where: Where) -> None:
+        """Take back one pin of each page.
+
+        Raises:
+            InvalidArgument: One is not pinned.
+        """
+        numbers = self._pages(where)
+        code = lib.pgs_unpin(
+            self._core(), self._object, ffi.from_buffer("uint64_t[]", numbers), numbers.size
+        )
+        check(code, f"{_describe(where)} cannot be unpinned")
+
+    @contextmanager
+    def pinned(self, where: Where) -> Iterator[None]:
+        """Pin pages for the length of a ``with`` block."""
+        numbers = self._pages(where)
+        self.pin(numbers)
+        try:
+            yield
+        finally:
+            if self._handle is not None:
+                self.unpin(numbers)
+
+    def set_level(self, where: Where, level: Level) -> None:
+        """Set how gladly pages leave RAM.
+
+        ``Level.PINNED`` pages them in at once and holds them.
+
+        Raises:
+            BudgetExceeded: They cannot all be held; pages of runs before stay changed.
+        """
+        numbers = self._pages(where)
+        core = self._core()
+        breaks = np.flatnonzero(np.diff(numbers.astype(np.int64)) != 1) + 1
+        for run in np.split(numbers, breaks):
+            if run.size:
+                code = lib.pgs_set_level(core, self._object, int(run[0]), run.size, int(level))
+                check(code, f"{_describe(where)} cannot be made {Level(level).name}")
+
+    def set_ram(self, ram: int | str) -> None:
+        """Change the budget; pages leave until it holds.
+
+        Raises:
+            BudgetExceeded: What must stay does not fit; the old budget stays in force.
+        """
+        budget = parse_size(ram, "ram")
+        code = lib.pgs_store_set_budget(self._core(), budget)
+        check(code, f"the budget cannot become {budget} bytes")
+
+    def stats(self) -> Stats:
+        """Take a snapshot of what the store holds and has done."""
+        return snapshot(self._core())
+
+    # -- helpers ------------------------------------------------------------------------
+
+    def _page_no(self, page_no: int) -> int:
+        if not 0 <= page_no < self.page_count:
+            raise NoSuchPage(f"page {page_no} does not exist: there are {self.page_count}")
+        return page_no
+
+    def _pages(self, where: Where) -> npt.NDArray[np.uint64]:
+        if isinstance(where, str):
+            found = [s for s in self.image.segments if s.name == where]
+            if not found:
+                names = ", ".join(s.name for s in self.image.segments[:8])
+                raise NoSuchPage(f"no segment is named {where!r}; there are {names}, ...")
+            return page_number_array(
+                np.concatenate([np.arange(s.first_page, s.end_page) for s in found])
+            )
+        if isinstance(where, int):
+            return page_number_array([self._page_no(where)])
+        return page_number_array(where)
+
+    def _move(self, move: Any, where: Where, verb: str) -> None:
+        numbers = self._pages(where)
+        statuses = ffi.new("int32_t[]", max(1, numbers.size))
+        pointer = ffi.from_buffer("uint64_t[]", numbers)
+        code = move(self._core(), self._object, pointer, numbers.size, statuses)
+        check_pages(code, statuses, numbers, verb)
+
+
+def _describe(where: Where) -> str:
+    if isinstance(where, str):
+        return f"segment {where}"
+    if isinstance(where, int):
+        return f"page {where}"
+    return "the pages"

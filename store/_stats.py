@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: MIT
+"""A snapshot of what a store holds and has done."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ._binding import ffi, lib
+from ._level import Level
+
+__all__ = ["Stats", "TierStats", "snapshot"]
+
+_SOURCES = ("compressed", "same", "disk", "zero")
+
+
+@dataclass(frozen=True)
+class TierStats:
+    """Faults that one source served.
+
+    Attributes:
+        faults: How many.
+        bytes: Bytes read from the source to serve them.
+        ns: Nanoseconds they took, or 0 where the store is not timed.
+    """
+
+    faults: int
+    bytes: int
+    ns: int
+
+
+@dataclass(frozen=True)
+class Stats:
+    """What a store holds now, and what it has done since it was opened.
+
+    Attributes:
+        budget_bytes: RAM it may use.
+        used_bytes: RAM it uses: ``hot_bytes + pool_bytes + metadata_bytes``.
+        used_bytes_max: The most it ever used.
+        hot_bytes: RAM in frames.
+        pool_bytes: RAM in the compressed pool.
+        stored_bytes: Compressed bytes in the pool.
+        metadata_bytes: Page tables, frame table, codecs and coders.
+        page_count: Pages of all objects.
+        hot_pages: Pages in frames.
+        compressed_pages: Pages in the pool, and in no frame.
+        same_pages: Same-filled pages in no frame; they take no bytes.
+        absent_pages: Pages that only their backing has.
+        dirty_pages: Pages whose bytes their backing may not have.
+        pinned_pages: Pages that cannot leave their frame.
+        reads: Pages read.
+        writes: Pages written.
+        hits: Of these, found in a frame.
+        page_outs: Pages that left a frame.
+        encodes: Pages compressed.
+        encode_ns: Nanoseconds that took, or 0 where the store is not timed.
+        discards: Pages of which the last copy in RAM was dropped.
+        writebacks: Pages given to their backing.
+        corrupt: Page-ins refused because of their bytes.
+        by_tier: Faults by where the page was found: ``compressed``, ``same`` (one repeated
+            word), ``disk``, ``zero`` (never written).
+        by_level: Faults by level name.
+        pages_by_level: Pages by level name.
+        hot_by_level: Pages in frames by level name.
+    """
+
+    budget_bytes: int
+    used_bytes: int
+    used_bytes_max: int
+    hot_bytes: int
+    pool_bytes: int
+    stored_bytes: int
+    metadata_bytes: int
+    page_count: int
+    hot_pages: int
+    compressed_pages: int
+    same_pages: int
+    absent_pages: int
+    dirty_pages: int
+    pinned_pages: int
+    reads: int
+    writes: int
+    hits: int
+    page_outs: int
+    encodes: int
+    encode_ns: int
+    discards: int
+    writebacks: int
+    corrupt: int
+    by_tier: dict[str, TierStats]
+    by_level: dict[str, int]
+    pages_by_level: dict[str, int]
+    hot_by_level: dict[str, int]
+
+    @property
+    def faults(self) -> int:
+        """Accesses to a page that was in no frame."""
+        return sum(tier.faults for tier in self.by_tier.values())
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return everything as plain numbers and dicts, ready for JSON."""
+        return asdict(self) | {"faults": self.faults}
+
+
+_PLAIN = [
+    name
+    for name in Stats.__dataclass_fields__
+    if name not in ("by_tier", "by_level", "pages_by_level", "hot_by_level")
+]
+
+
+def snapshot(store: Any) -> Stats:
+    """Take the statistics of a ``pgs_store *``."""
+    raw = ffi.new("struct pgs_stats *")
+    lib.pgs_store_stats(store, raw)
+    return Stats(
+        **{name: int(getattr(raw, name)) for name in _PLAIN},
+        by_tier={
+            name: TierStats(int(raw.faults[i]), int(raw.fault_bytes[i]), int(raw.fault_ns[i]))
+            for i, name in enumerate(_SOURCES)
+        },
+        by_level={level.name: int(raw.level_faults[level]) for level in Level},
+        pages_by_level={level.name: int(raw.level_pages[level]) for level in Level},
+        hot_by_level={level.name: int(raw.level_hot[level]) for level in Level},
+    )
