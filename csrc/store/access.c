@@ -1,81 +1,12 @@
 /* SPDX-License-Identifier: MIT
  *
- * Reads, writes and explicit moves of pages. Each call takes a worker, then
- * works page by page.
+ * Reads and writes.
  */
 #include <string.h>
 
-#include "store/store_internal.h"
+#include "store/call.h"
 
 enum { PREFETCH_LINES = 8, CACHE_LINE = 64 };
-
-/* A call under way: the job's page changes from page to page. */
-struct call {
-    struct job job;
-    int32_t *statuses; /* or NULL: stop at the first error */
-    int first_error;
-};
-
-static int call_begin(struct call *call, pgs_store *store, uint32_t object, int32_t *statuses)
-{
-    struct worker *worker = worker_take(store);
-    *call = (struct call){.job = {.store = store, .worker = worker, .object_no = object,
-                                  .object = object_of(store, object)},
-                          .statuses = statuses};
-    int error = call->job.object ? worker_prepare(store, worker, call->job.object->codec)
-                                 : PGS_E_RANGE;
-    if (error)
-        worker_give(worker);
-    return error;
-}
-
-static bool call_select(struct call *call, uint64_t page_no)
-{
-    if (page_no >= call->job.object->page_count)
-        return false;
-    call->job.page_no = (uint32_t)page_no;
-    call->job.page = &call->job.object->pages[page_no];
-    return true;
-}
-
-/* Notes a page's outcome; false where the call is to stop. */
-static bool call_note(struct call *call, size_t i, int error)
-{
-    if (call->statuses)
-        call->statuses[i] = error;
-    if (error && !call->first_error)
-        call->first_error = error;
-    return !error || call->statuses;
-}
-
-static int call_end(struct call *call)
-{
-    worker_give(call->job.worker);
-    return call->first_error;
-}
-
-typedef int page_action(const struct job *job, void *bytes);
-
-/* Does `action` for each page, with its bytes in a row of `bytes`. */
-static int for_each(pgs_store *store, uint32_t object, const uint64_t *page_nos, size_t count,
-                    int32_t *statuses, page_action *action, void *bytes)
-{
-    struct call call;
-    int error = call_begin(&call, store, object, statuses);
-    for (size_t i = 0; error && statuses && i < count; i++)
-        statuses[i] = error;
-    if (error)
-        return error;
-    for (size_t i = 0; i < count; i++) {
-        void *at = bytes ? (unsigned char *)bytes + i * store->page_size : NULL;
-        error = call_select(&call, page_nos[i]) ? action(&call.job, at) : PGS_E_RANGE;
-        if (!call_note(&call, i, error))
-            break;
-    }
-    return call_end(&call);
-}
-
-/* ---- reading ---- */
 
 static void note_use(const struct job *job)
 {
@@ -102,7 +33,7 @@ static bool worth_a_frame(const struct job *job, uint64_t word)
 }
 
 /* Readies the page, claimed, in a frame; 0 where it is hot now, claimed. */
-static int claim_hot(const struct job *job)
+int page_claim_hot(const struct job *job)
 {
     page_claim(job->store, job->page);
     if (page_load(job->page) & PAGE_HOT)
@@ -122,11 +53,40 @@ static int read_through(const struct job *job, uint64_t word, void *out)
     return error;
 }
 
+/* Compares a page in its frame with what it must be. */
+static int compare(const struct job *job, const void *expected)
+{
+    const unsigned char *bytes = frame_bytes(job->store, job->page->frame);
+    return memcmp(bytes, expected, job->store->page_size) ? PGS_E_CORRUPT : PGS_OK;
+}
+
+int page_compare(const struct job *job, void *expected)
+{
+    struct page *page = job->page;
+    uint64_t word = page_load(page);
+    int error;
+    bump(&job->worker->counters.reads, 1);
+    while ((word & PAGE_HOT) && !(word & PAGE_BUSY))
+        if (page_swap(page, &word, word + PAGE_READER)) {
+            error = compare(job, expected);
+            note_use(job);
+            page_end_read(page);
+            return error;
+        }
+    error = page_claim_hot(job);
+    if (error)
+        return error;
+    error = compare(job, expected);
+    page_publish(job->store, page, 0, 0);
+    return error;
+}
+
 static int read_page(const struct job *job, void *out, bool into_frame)
 {
     pgs_store *store = job->store;
     struct page *page = job->page;
     uint64_t word = page_load(page);
+    bump(&job->worker->counters.reads, 1);
     for (;;) {
         if (word & PAGE_BUSY) {
             page_await(store, page);
@@ -139,7 +99,7 @@ static int read_page(const struct job *job, void *out, bool into_frame)
             page_end_read(page);
             return PGS_OK;
         } else if (into_frame || worth_a_frame(job, word)) {
-            int error = claim_hot(job);
+            int error = page_claim_hot(job);
             if (!error) {
                 memcpy(out, frame_bytes(store, page->frame), store->page_size);
                 page_publish(store, page, 0, 0);
@@ -157,25 +117,13 @@ static int read_page(const struct job *job, void *out, bool into_frame)
     }
 }
 
-static int read_any(const struct job *job, void *out)
-{
-    bump(&job->worker->counters.reads, 1);
-    return read_page(job, out, false);
-}
-
-static int read_into_frame(const struct job *job, void *out)
-{
-    bump(&job->worker->counters.reads, 1);
-    return read_page(job, out, true);
-}
-
 /* Has the compressed bytes of a page that is read soon on their way. */
-static void prefetch(const struct call *call, uint64_t page_no)
+static void prefetch(const struct job *job, uint64_t page_no)
 {
-    const pgs_store *store = call->job.store;
-    if (page_no >= call->job.object->page_count)
+    const pgs_store *store = job->store;
+    if (page_no >= job->object->page_count)
         return;
-    const struct page *page = &call->job.object->pages[page_no];
+    const struct page *page = &job->object->pages[page_no];
     uint64_t word = atomic_load_explicit(&page->word, memory_order_relaxed);
     if ((word & (PAGE_HOT | PAGE_COPY)) != PAGE_COPY || page_coding(word) == CODING_SAME)
         return;
@@ -188,18 +136,17 @@ static void prefetch(const struct call *call, uint64_t page_no)
 int pgs_read(pgs_store *store, uint32_t object, const uint64_t *page_nos, size_t count,
              uint32_t flags, void *out, int32_t *statuses_ret)
 {
-    page_action *action = flags & PGS_READ_INTO_FRAME ? read_into_frame : read_any;
     struct call call;
-    int error = call_begin(&call, store, object, statuses_ret);
-    for (size_t i = 0; error && statuses_ret && i < count; i++)
-        statuses_ret[i] = error;
+    int error = call_begin(&call, store, object, count, statuses_ret);
     if (error)
         return error;
     for (size_t i = 0; i < count; i++) {
         if (i + 1 < count)
-            prefetch(&call, page_nos[i + 1]);
-        void *at = (unsigned char *)out + i * store->page_size;
-        error = call_select(&call, page_nos[i]) ? action(&call.job, at) : PGS_E_RANGE;
+            prefetch(&call.job, page_nos[i + 1]);
+        error = call_select(&call, page_nos[i]);
+        if (!error)
+            error = read_page(&call.job, (unsigned char *)out + i * store->page_size,
+                              flags & PGS_READ_INTO_FRAME);
         if (!call_note(&call, i, error))
             break;
     }
@@ -210,8 +157,6 @@ int pgs_read_page(pgs_store *store, uint32_t object, uint64_t page_no, uint32_t 
 {
     return pgs_read(store, object, &page_no, 1, flags, out, NULL);
 }
-
-/* ---- writing ---- */
 
 /* The page, claimed and hot, got other bytes. */
 static void now_dirty(const struct job *job)
@@ -249,7 +194,18 @@ static int write_page(const struct job *job, void *bytes)
 int pgs_write(pgs_store *store, uint32_t object, const uint64_t *page_nos, size_t count,
               const void *in, int32_t *statuses_ret)
 {
-    return for_each(store, object, page_nos, count, statuses_ret, write_page, (void *)(uintptr_t)in);
+    return call_for_each(store, object, page_nos, count, statuses_ret, write_page, (void *)(uintptr_t)in);
+}
+
+int page_write_part(const struct job *job, uint32_t offset, const void *bytes, uint32_t size)
+{
+    int error = page_claim_hot(job);
+    if (error)
+        return error;
+    memcpy(frame_bytes(job->store, job->page->frame) + offset, bytes, size);
+    note_use(job);
+    now_dirty(job);
+    return PGS_OK;
 }
 
 int pgs_write_part(pgs_store *store, uint32_t object, uint64_t page_no, uint32_t offset,
@@ -258,135 +214,12 @@ int pgs_write_part(pgs_store *store, uint32_t object, uint64_t page_no, uint32_t
     struct call call;
     if (offset > store->page_size || size > store->page_size - offset)
         return PGS_E_INVALID;
-    int error = call_begin(&call, store, object, NULL);
+    int error = call_begin(&call, store, object, 1, NULL);
     if (error)
         return error;
-    error = call_select(&call, page_no) ? claim_hot(&call.job) : PGS_E_RANGE;
-    if (!error) {
-        memcpy(frame_bytes(store, call.job.page->frame) + offset, in, size);
-        now_dirty(&call.job);
-    }
+    error = call_select(&call, page_no);
+    if (!error)
+        error = page_write_part(&call.job, offset, in, size);
     call_note(&call, 0, error);
     return call_end(&call);
-}
-
-/* ---- explicit moves ---- */
-
-static int page_in_page(const struct job *job, void *unused)
-{
-    (void)unused;
-    int error = claim_hot(job);
-    if (!error)
-        page_publish(job->store, job->page, 0, 0);
-    return error;
-}
-
-int pgs_page_in(pgs_store *store, uint32_t object, const uint64_t *page_nos, size_t count,
-                int32_t *statuses_ret)
-{
-    return for_each(store, object, page_nos, count, statuses_ret, page_in_page, NULL);
-}
-
-static bool page_is_held(uint64_t word)
-{
-    return (word & PAGE_PINS_MASK) || page_level(word) == PGS_LEVEL_PINNED;
-}
-
-/* Who asks for a page to be compressed wants it kept so: frames make room
- * for it, other compressed pages only when there are few frames left. */
-static void make_room_from_frames(const struct job *job)
-{
-    pgs_store *store = job->store;
-    uint32_t frame;
-    while (!budget_has(store, store->page_size + store->pool.os_page) &&
-           frames_can_shrink(store) &&
-           (frame_take_ready(store, &frame) || evict_one(store, job->worker, &frame)))
-        if (!frame_release(store, frame)) {
-            frame_give(store, frame);
-            return;
-        }
-}
-
-/* Compresses a page, claimed, that has no frame and no copy. */
-static int compress_absent(const struct job *job)
-{
-    struct encoder *encoder = encoder_take(job->store, job->object->codec, FOR_PAGE_OUT);
-    uint32_t no_frame = NO_FRAME;
-    int error = page_fetch(job, page_load(job->page), encoder->page);
-    if (!error)
-        error = page_store_copy(job, encoder, encoder->page, false, &no_frame);
-    encoder_give(encoder);
-    return error;
-}
-
-/* Has a page, claimed and hot, leave its frame; publishes it. */
-static int leave_frame(const struct job *job)
-{
-    uint32_t frame = job->page->frame;
-    evict_remove(job->store->queue, frame);
-    frame_in_hand(job->store);
-    int error = page_leave(job, &frame);
-    if (error) {
-        evict_insert(job->store->queue, frame, (uint32_t)clock_of(job->store), false);
-        frame_off_hand(job->store);
-        page_publish(job->store, job->page, 0, 0);
-    } else if (frame != NO_FRAME) {
-        frame_give(job->store, frame);
-    }
-    return error == PGS_E_DIRTY ? PGS_E_BUDGET : error;
-}
-
-static int page_out_page(const struct job *job, void *unused)
-{
-    (void)unused;
-    page_claim(job->store, job->page);
-    uint64_t word = page_load(job->page);
-    int error = page_is_held(word) ? PGS_E_PINNED : PGS_OK;
-    if (!error && !(word & PAGE_COPY))
-        make_room_from_frames(job);
-    if (!error && (word & PAGE_HOT))
-        return leave_frame(job);
-    if (!error && !(word & PAGE_COPY))
-        error = compress_absent(job);
-    page_publish(job->store, job->page, 0, 0);
-    return error;
-}
-
-int pgs_page_out(pgs_store *store, uint32_t object, const uint64_t *page_nos, size_t count,
-                 int32_t *statuses_ret)
-{
-    return for_each(store, object, page_nos, count, statuses_ret, page_out_page, NULL);
-}
-
-static int discard_page(const struct job *job, void *unused)
-{
-    (void)unused;
-    pgs_store *store = job->store;
-    page_claim(store, job->page);
-    uint64_t word = page_load(job->page);
-    int error = page_is_held(word) ? PGS_E_PINNED : PGS_OK;
-    if (!error && (word & PAGE_HOT)) {
-        uint32_t frame = job->page->frame;
-        if (!page_is_clean(job, frame_bytes(store, frame))) {
-            error = PGS_E_DIRTY;
-        } else {
-            evict_remove(store->queue, frame);
-            frame_in_hand(store);
-            frame_give(store, frame);
-        }
-    } else if (!error && (word & PAGE_DIRTY)) {
-        error = PGS_E_DIRTY;
-    }
-    if (!error && (word & (PAGE_HOT | PAGE_COPY))) {
-        page_drop_copy(job);
-        bump(&job->worker->counters.discards, 1);
-    }
-    page_publish(store, job->page, error ? 0 : PAGE_HOT, 0);
-    return error;
-}
-
-int pgs_discard(pgs_store *store, uint32_t object, const uint64_t *page_nos, size_t count,
-                int32_t *statuses_ret)
-{
-    return for_each(store, object, page_nos, count, statuses_ret, discard_page, NULL);
 }

@@ -5,7 +5,7 @@
  */
 #include <stdlib.h>
 
-#include "store/store_internal.h"
+#include "store/call.h"
 
 static bool hold_one(pgs_store *store)
 {
@@ -64,62 +64,49 @@ static int unpin_page(const struct job *job)
     return PGS_OK;
 }
 
-static int begin(struct job *job, pgs_store *store, uint32_t object, const uint64_t *page_nos,
-                 size_t count)
+static bool all_exist(const struct job *job, const uint64_t *page_nos, size_t count)
 {
-    *job = (struct job){.store = store, .object_no = object, .object = object_of(store, object)};
-    if (!job->object)
-        return PGS_E_RANGE;
     for (size_t i = 0; i < count; i++)
         if (page_nos[i] >= job->object->page_count)
-            return PGS_E_RANGE;
-    job->worker = worker_take(store);
-    int error = worker_prepare(store, job->worker, job->object->codec);
-    if (error)
-        worker_give(job->worker);
-    return error;
-}
-
-static void select_page(struct job *job, uint64_t page_no)
-{
-    job->page_no = (uint32_t)page_no;
-    job->page = &job->object->pages[page_no];
+            return false;
+    return true;
 }
 
 int pgs_pin(pgs_store *store, uint32_t object, const uint64_t *page_nos, size_t count)
 {
-    struct job job;
-    int error = begin(&job, store, object, page_nos, count);
+    struct call call;
+    int error = call_begin(&call, store, object, 0, NULL);
     if (error)
         return error;
     size_t done = 0;
     for (; done < count && !error; done++) {
-        select_page(&job, page_nos[done]);
-        error = pin_page(&job);
+        error = call_select(&call, page_nos[done]);
+        if (!error)
+            error = pin_page(&call.job);
     }
     if (error)
         for (done--; done > 0; done--) {
-            select_page(&job, page_nos[done - 1]);
-            unpin_page(&job);
+            call_select(&call, page_nos[done - 1]);
+            unpin_page(&call.job);
         }
-    worker_give(job.worker);
-    return error;
+    call_note(&call, 0, error);
+    return call_end(&call);
 }
 
 int pgs_unpin(pgs_store *store, uint32_t object, const uint64_t *page_nos, size_t count)
 {
-    struct job job = {.store = store, .object_no = object, .object = object_of(store, object)};
-    if (!job.object)
-        return PGS_E_RANGE;
-    for (size_t i = 0; i < count; i++) {
-        if (page_nos[i] >= job.object->page_count)
-            return PGS_E_RANGE;
-        select_page(&job, page_nos[i]);
-        int error = unpin_page(&job);
-        if (error)
-            return error;
+    struct call call;
+    int error = call_begin(&call, store, object, 0, NULL);
+    if (error)
+        return error;
+    if (!all_exist(&call.job, page_nos, count))
+        error = PGS_E_RANGE;
+    for (size_t i = 0; i < count && !error; i++) {
+        call_select(&call, page_nos[i]);
+        error = unpin_page(&call.job);
     }
-    return PGS_OK;
+    call_note(&call, 0, error);
+    return call_end(&call);
 }
 
 int pgs_view(pgs_store *store, uint32_t object, uint64_t page_no, const void **page_ret)
@@ -165,10 +152,11 @@ static int set_level(const struct job *job, unsigned level)
     return PGS_OK;
 }
 
-static int claim_and_set_level(struct job *job, uint64_t page_no, unsigned level,
+static int claim_and_set_level(struct call *call, uint64_t page_no, unsigned level,
                                uint8_t *old_level_ret)
 {
-    select_page(job, page_no);
+    const struct job *job = &call->job;
+    call_select(call, page_no);
     page_claim(job->store, job->page);
     *old_level_ret = (uint8_t)page_level(page_load(job->page));
     int error = set_level(job, level);
@@ -176,30 +164,37 @@ static int claim_and_set_level(struct job *job, uint64_t page_no, unsigned level
     return error;
 }
 
-int pgs_set_level(pgs_store *store, uint32_t object, uint64_t first_page_no, uint64_t page_count,
-                  uint32_t level)
+/* All or none: what was changed before an error is changed back. */
+static int set_levels(struct call *call, uint64_t first, uint64_t count, unsigned level)
 {
-    struct job job;
-    if (level >= PGS_LEVEL_COUNT)
-        return PGS_E_INVALID;
-    int error = begin(&job, store, object, NULL, 0);
-    if (error)
-        return error;
-    uint64_t pages = job.object->page_count;
-    if (first_page_no > pages || page_count > pages - first_page_no)
-        error = PGS_E_RANGE;
-    uint8_t *old_levels = error ? NULL : malloc(page_count + 1);
-    if (!error && !old_levels)
-        error = PGS_E_NOMEM;
+    uint8_t *old_levels = malloc(count + 1);
+    int error = old_levels ? PGS_OK : PGS_E_NOMEM;
     uint64_t done = 0;
-    for (; !error && done < page_count; done++)
-        error = claim_and_set_level(&job, first_page_no + done, level, &old_levels[done]);
+    for (; !error && done < count; done++)
+        error = claim_and_set_level(call, first + done, level, &old_levels[done]);
     if (error && done > 0)
         for (done--; done > 0; done--) {
             uint8_t unused;
-            claim_and_set_level(&job, first_page_no + done - 1, old_levels[done - 1], &unused);
+            claim_and_set_level(call, first + done - 1, old_levels[done - 1], &unused);
         }
     free(old_levels);
-    worker_give(job.worker);
     return error;
+}
+
+int pgs_set_level(pgs_store *store, uint32_t object, uint64_t first_page_no, uint64_t page_count,
+                  uint32_t level)
+{
+    struct call call;
+    if (level >= PGS_LEVEL_COUNT)
+        return PGS_E_INVALID;
+    int error = call_begin(&call, store, object, 0, NULL);
+    if (error)
+        return error;
+    uint64_t pages = call.job.object->page_count;
+    if (first_page_no > pages || page_count > pages - first_page_no)
+        error = PGS_E_RANGE;
+    else
+        error = set_levels(&call, first_page_no, page_count, level);
+    call_note(&call, 0, error);
+    return call_end(&call);
 }

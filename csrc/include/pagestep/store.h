@@ -211,6 +211,19 @@ int pgs_unpin(pgs_store *store, uint32_t object, const uint64_t *page_nos, size_
  * pgs_unpin. Writes by pgs_write show through it. Errors as pgs_pin. */
 int pgs_view(pgs_store *store, uint32_t object, uint64_t page_no, const void **page_ret);
 
+/* The kinds of access in a trace. */
+enum pgs_access_kind { PGS_ACCESS_FETCH = 0, PGS_ACCESS_READ = 1, PGS_ACCESS_WRITE = 2 };
+
+/* Replays accesses in order, as a processor would make them: each page is
+ * brought into a frame. `shadow` holds the whole object as it must be: a page
+ * that is fetched or read is compared with it; a write changes 8 bytes of the
+ * page and of the shadow, with the event's number. Events are numbered from
+ * first_event. *done_ret is how many were replayed before an error.
+ * Errors: those of pgs_read and pgs_write; PGS_E_CORRUPT also where a page
+ * differs from the shadow. */
+int pgs_replay(pgs_store *store, uint32_t object, const uint32_t *page_nos, const uint8_t *kinds,
+               size_t count, uint64_t first_event, void *shadow, size_t *done_ret);
+
 /* Takes a snapshot of the statistics. */
 void pgs_store_stats(pgs_store *store, struct pgs_stats *stats_ret);
 

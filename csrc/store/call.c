@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: MIT */
+#include "store/call.h"
+
+int call_begin(struct call *call, pgs_store *store, uint32_t object, size_t count,
+               int32_t *statuses)
+{
+    struct worker *worker = worker_take(store);
+    *call = (struct call){.job = {.store = store, .worker = worker, .object_no = object,
+                                  .object = object_of(store, object)},
+                          .statuses = statuses};
+    int error = call->job.object ? worker_prepare(store, worker, call->job.object->codec)
+                                 : PGS_E_RANGE;
+    if (error) {
+        worker_give(worker);
+        for (size_t i = 0; statuses && i < count; i++)
+            statuses[i] = error;
+    }
+    return error;
+}
+
+int call_select(struct call *call, uint64_t page_no)
+{
+    if (page_no >= call->job.object->page_count)
+        return PGS_E_RANGE;
+    call->job.page_no = (uint32_t)page_no;
+    call->job.page = &call->job.object->pages[page_no];
+    return PGS_OK;
+}
+
+bool call_note(struct call *call, size_t i, int error)
+{
+    if (call->statuses)
+        call->statuses[i] = error;
+    if (error && !call->first_error)
+        call->first_error = error;
+    return !error || call->statuses;
+}
+
+int call_end(struct call *call)
+{
+    worker_give(call->job.worker);
+    return call->first_error;
+}
+
+int call_for_each(pgs_store *store, uint32_t object, const uint64_t *page_nos, size_t count,
+                  int32_t *statuses, page_action *action, void *bytes)
+{
+    struct call call;
+    int error = call_begin(&call, store, object, count, statuses);
+    if (error)
+        return error;
+    for (size_t i = 0; i < count; i++) {
+        void *at = bytes ? (unsigned char *)bytes + i * store->page_size : NULL;
+        error = call_select(&call, page_nos[i]);
+        if (!error)
+            error = action(&call.job, at);
+        if (!call_note(&call, i, error))
+            break;
+    }
+    return call_end(&call);
+}

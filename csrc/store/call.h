@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * A call of the public interface under way: it takes a worker, then works
+ * page by page, and notes each page's outcome.
+ */
+#ifndef PGS_CALL_H
+#define PGS_CALL_H
+
+#include "store/store_internal.h"
+
+/* The job's page changes from page to page. */
+struct call {
+    struct job job;
+    int32_t *statuses; /* or NULL: stop at the first error */
+    int first_error;
+};
+
+/* Begins a call on `count` pages; after an error it must not be ended, and
+ * every status is that error. */
+int call_begin(struct call *call, pgs_store *store, uint32_t object, size_t count,
+               int32_t *statuses);
+
+/* Makes page_no the job's page; PGS_E_RANGE where there is none. */
+int call_select(struct call *call, uint64_t page_no);
+
+/* Notes the outcome of the i-th page; false where the call is to stop. */
+bool call_note(struct call *call, size_t i, int error);
+
+/* Ends the call: 0, or the first error noted. */
+int call_end(struct call *call);
+
+/* Does `action` for each page; it gets its row of page_size `bytes`, if any. */
+typedef int page_action(const struct job *job, void *bytes);
+int call_for_each(pgs_store *store, uint32_t object, const uint64_t *page_nos, size_t count,
+                  int32_t *statuses, page_action *action, void *bytes);
+
+/* access.c: one page each */
+int page_compare(const struct job *job, void *expected);
+int page_write_part(const struct job *job, uint32_t offset, const void *bytes, uint32_t size);
+int page_claim_hot(const struct job *job);
+
+#endif

@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Moves of pages between the tiers that a caller asks for by name.
+ */
+#include "store/call.h"
+
+static int page_in_page(const struct job *job, void *unused)
+{
+    (void)unused;
+    int error = page_claim_hot(job);
+    if (!error)
+        page_publish(job->store, job->page, 0, 0);
+    return error;
+}
+
+int pgs_page_in(pgs_store *store, uint32_t object, const uint64_t *page_nos, size_t count,
+                int32_t *statuses_ret)
+{
+    return call_for_each(store, object, page_nos, count, statuses_ret, page_in_page, NULL);
+}
+
+static bool page_is_held(uint64_t word)
+{
+    return (word & PAGE_PINS_MASK) || page_level(word) == PGS_LEVEL_PINNED;
+}
+
+/* Who asks for a page to be compressed wants it kept so: frames make room
+ * for it, other compressed pages only when there are few frames left. */
+static void make_room_from_frames(const struct job *job)
+{
+    pgs_store *store = job->store;
+    uint32_t frame;
+    while (!budget_has(store, store->page_size + store->pool.os_page) &&
+           frames_can_shrink(store) &&
+           (frame_take_ready(store, &frame) || evict_one(store, job->worker, &frame)))
+        if (!frame_release(store, frame)) {
+            frame_give(store, frame);
+            return;
+        }
+}
+
+/* Compresses a page, claimed, that has no frame and no copy. */
+static int compress_absent(const struct job *job)
+{
+    struct encoder *encoder = encoder_take(job->store, job->object->codec, FOR_PAGE_OUT);
+    uint32_t no_frame = NO_FRAME;
+    int error = page_fetch(job, page_load(job->page), encoder->page);
+    if (!error)
+        error = page_store_copy(job, encoder, encoder->page, false, &no_frame);
+    encoder_give(encoder);
+    return error;
+}
+
+/* Has a page, claimed and hot, leave its frame; publishes it. */
+static int leave_frame(const struct job *job)
+{
+    uint32_t frame = job->page->frame;
+    evict_remove(job->store->queue, frame);
+    frame_in_hand(job->store);
+    int error = page_leave(job, &frame);
+    if (error) {
+        evict_insert(job->store->queue, frame, (uint32_t)clock_of(job->store), false);
+        frame_off_hand(job->store);
+        page_publish(job->store, job->page, 0, 0);
+    } else if (frame != NO_FRAME) {
+        frame_give(job->store, frame);
+    }
+    return error == PGS_E_DIRTY ? PGS_E_BUDGET : error;
+}
+
+static int page_out_page(const struct job *job, void *unused)
+{
+    (void)unused;
+    page_claim(job->store, job->page);
+    uint64_t word = page_load(job->page);
+    int error = page_is_held(word) ? PGS_E_PINNED : PGS_OK;
+    if (!error && !(word & PAGE_COPY))
+        make_room_from_frames(job);
+    if (!error && (word & PAGE_HOT))
+        return leave_frame(job);
+    if (!error && !(word & PAGE_COPY))
+        error = compress_absent(job);
+    page_publish(job->store, job->page, 0, 0);
+    return error;
+}
+
+int pgs_page_out(pgs_store *store, uint32_t object, const uint64_t *page_nos, size_t count,
+                 int32_t *statuses_ret)
+{
+    return call_for_each(store, object, page_nos, count, statuses_ret, page_out_page, NULL);
+}
+
+static int discard_page(const struct job *job, void *unused)
+{
+    (void)unused;
+    pgs_store *store = job->store;
+    page_claim(store, job->page);
+    uint64_t word = page_load(job->page);
+    int error = page_is_held(word) ? PGS_E_PINNED : PGS_OK;
+    if (!error && (word & PAGE_HOT)) {
+        uint32_t frame = job->page->frame;
+        if (!page_is_clean(job, frame_bytes(store, frame))) {
+            error = PGS_E_DIRTY;
+        } else {
+            evict_remove(store->queue, frame);
+            frame_in_hand(store);
+            frame_give(store, frame);
+        }
+    } else if (!error && (word & PAGE_DIRTY)) {
+        error = PGS_E_DIRTY;
+    }
+    if (!error && (word & (PAGE_HOT | PAGE_COPY))) {
+        page_drop_copy(job);
+        bump(&job->worker->counters.discards, 1);
+    }
+    page_publish(store, job->page, error ? 0 : PAGE_HOT, 0);
+    return error;
+}
+
+int pgs_discard(pgs_store *store, uint32_t object, const uint64_t *page_nos, size_t count,
+                int32_t *statuses_ret)
+{
+    return call_for_each(store, object, page_nos, count, statuses_ret, discard_page, NULL);
+}
