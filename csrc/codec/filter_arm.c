@@ -9,34 +9,54 @@
 
 #define SUBTRACT UINT32_MAX /* as a factor: minus one modulo 2^32 */
 
-/* A run of words short enough to be unrolled, long enough to be vectorised. */
-enum { RUN = 16 };
-
 /* Adds sign * (word number + first) to the field of each word that has the
- * opcode. */
-static inline void add_to_words(unsigned char *bytes, size_t word_count, uint32_t first,
-                                uint32_t sign, uint32_t field, uint32_t opcode)
+ * opcode. `size` is a multiple of four. */
+static inline void add_to_words(unsigned char *bytes, size_t size, uint32_t first, uint32_t sign,
+                                uint32_t field, uint32_t opcode)
 {
-    size_t i;
+    size_t at;
 
-    for (i = 0; i < word_count; i++) {
-        uint32_t word = pgs_load_le32(bytes + 4 * i);
-        uint32_t moved = (word + sign * (first + (uint32_t)i)) & field;
-        uint32_t is_branch = (word & ~field) == opcode ? field : 0;
-        pgs_store_le32(bytes + 4 * i, (word & ~is_branch) | (moved & is_branch));
+    for (at = 0; at < size; at += 4) {
+        uint32_t word = pgs_load_le32(bytes + at);
+        uint32_t moved = word + sign * (first + (uint32_t)(at / 4));
+        if ((word & ~field) == opcode)
+            pgs_store_le32(bytes + at, opcode | (moved & field));
     }
 }
+
+#if defined(__GNUC__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+/* Four words at a time: any processor with vectors has these, and compilers
+ * do not find them by themselves in the loop above. */
+typedef uint32_t words __attribute__((vector_size(16)));
 
 static inline void walk_words(unsigned char *bytes, size_t size, uint32_t first, uint32_t sign,
                               uint32_t field, uint32_t opcode)
 {
-    size_t word_count = size / 4;
-    size_t i;
+    const words zero = {0};
+    const words numbers = {0, 1, 2, 3};
+    const words fields = zero + field;
+    const words opcodes = zero + opcode;
+    words added = (numbers + first) * sign;
+    size_t at;
 
-    for (i = 0; i + RUN <= word_count; i += RUN)
-        add_to_words(bytes + 4 * i, RUN, first + (uint32_t)i, sign, field, opcode);
-    add_to_words(bytes + 4 * i, word_count - i, first + (uint32_t)i, sign, field, opcode);
+    for (at = 0; at + sizeof(words) <= size; at += sizeof(words)) {
+        words word, changes;
+        memcpy(&word, bytes + at, sizeof(words));
+        changes = (words)((word & ~fields) == opcodes) & fields;
+        word = (word & ~changes) | ((word + added) & changes);
+        memcpy(bytes + at, &word, sizeof(words));
+        added += 4 * sign;
+    }
+    add_to_words(bytes + at, (size - at) & ~(size_t)3, first + (uint32_t)(at / 4), sign, field,
+                 opcode);
 }
+#else
+static inline void walk_words(unsigned char *bytes, size_t size, uint32_t first, uint32_t sign,
+                              uint32_t field, uint32_t opcode)
+{
+    add_to_words(bytes, size & ~(size_t)3, first, sign, field, opcode);
+}
+#endif
 
 /* A32: BL without condition; 24 bits, in words from the instruction plus 8. */
 static inline void walk_arm(unsigned char *bytes, size_t size, uint64_t address, uint32_t sign)
