@@ -6,7 +6,7 @@
 
 #include "store/call.h"
 
-enum { PREFETCH_LINES = 8, CACHE_LINE = 64 };
+enum { PREFETCH_LINES = 8 };
 
 static void note_use(const struct job *job)
 {
@@ -47,7 +47,8 @@ int page_claim_hot(const struct job *job)
 static int read_through(const struct job *job, uint64_t word, void *out)
 {
     pgs_store *store = job->store;
-    uint64_t clock = atomic_fetch_add_explicit(&store->clock, 1, memory_order_relaxed) + 1;
+    /* The clock is shared: it is paid at the end of the call. */
+    uint64_t clock = clock_of(store) + ++job->worker->ticks_owed;
     int error = page_fetch(job, word, out);
     end_fetch(job->page, stamp_of(store, clock));
     return error;
@@ -177,7 +178,7 @@ static int write_page(const struct job *job, void *bytes)
     } else {
         /* The old bytes are not needed: no page-in, only a frame. */
         uint32_t frame;
-        uint64_t clock = atomic_fetch_add_explicit(&store->clock, 1, memory_order_relaxed) + 1;
+        uint64_t clock = clock_tick(store);
         int error = frame_take(store, job->worker, &frame);
         if (error) {
             page_publish(store, job->page, 0, 0);

@@ -38,7 +38,13 @@ bool call_note(struct call *call, size_t i, int error)
 
 int call_end(struct call *call)
 {
-    worker_give(call->job.worker);
+    struct worker *worker = call->job.worker;
+    if (worker->ticks_owed) {
+        atomic_fetch_add_explicit(&call->job.store->clock, worker->ticks_owed,
+                                  memory_order_relaxed);
+        worker->ticks_owed = 0;
+    }
+    worker_give(worker);
     return call->first_error;
 }
 

@@ -6,7 +6,7 @@
 #include "store/store_internal.h"
 
 /* A second encoder only where it is small beside the budget. */
-enum { ENCODER_SHARE = 64, ENCODERS_PER_CODEC = 4, CACHE_LINE = 64 };
+enum { ENCODER_SHARE = 64, ENCODERS_PER_CODEC = 4 };
 
 static size_t encoder_bytes(const pgs_store *store, const struct encoder *encoder)
 {

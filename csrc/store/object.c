@@ -16,7 +16,7 @@ static int learn(pgs_store *store, struct pgs_object *object)
     for (uint64_t i = 0; i < object->page_count && !error; i++) {
         struct page *page = &object->pages[i];
         error = object->backing.page_in(object->backing.ctx, i, encoder->page);
-        page->sum = page->origin_sum = pgs_checksum(encoder->page, store->page_size);
+        page->origin_sum = pgs_checksum(encoder->page, store->page_size);
         uint64_t word = (uint64_t)PGS_LEVEL_NORMAL << PAGE_LEVEL_SHIFT;
         if (pgs_same_filled(encoder->page, store->page_size, &page->fill))
             word |= PAGE_COPY | (uint64_t)CODING_SAME << PAGE_CODING_SHIFT;
@@ -34,7 +34,7 @@ static void blank(pgs_store *store, struct pgs_object *object)
     uint64_t sum = pgs_checksum(encoder->page, store->page_size);
     encoder_give(encoder);
     for (uint64_t i = 0; i < object->page_count; i++) {
-        object->pages[i].sum = object->pages[i].origin_sum = sum;
+        object->pages[i].origin_sum = sum;
         atomic_store_explicit(&object->pages[i].word,
                               (uint64_t)PGS_LEVEL_NORMAL << PAGE_LEVEL_SHIFT,
                               memory_order_relaxed);

@@ -51,8 +51,8 @@ enum page_coding {
 
 struct page {
     _Atomic uint64_t word;
-    uint64_t sum;        /* checksum of the bytes now; stale while HOT and DIRTY */
-    uint64_t origin_sum; /* checksum of the bytes its backing gives */
+    uint64_t copy_sum;   /* while COPY: checksum of the stored bytes */
+    uint64_t origin_sum; /* checksum of the page's bytes as its backing gives them */
     union {
         struct {
             uint32_t frame; /* while HOT */

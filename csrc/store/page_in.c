@@ -7,6 +7,8 @@
 
 #include "store/store_internal.h"
 
+enum { STRIPE = 64 };
+
 uint64_t nanoseconds(const pgs_store *store)
 {
     struct timespec now;
@@ -16,35 +18,42 @@ uint64_t nanoseconds(const pgs_store *store)
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
-static int verify(const struct job *job, const void *bytes)
+/* Any size; the core's own checksum takes whole stripes. Of the stored bytes,
+ * not of the page: they are fewer, and reading them here has them in the
+ * cache when they are decoded. */
+uint64_t stored_sum(const unsigned char *bytes, uint32_t size)
 {
-    return pgs_checksum(bytes, job->store->page_size) == job->page->sum ? PGS_OK : PGS_E_CORRUPT;
+    unsigned char tail[STRIPE] = {0};
+    uint32_t whole = size - size % STRIPE;
+    memcpy(tail, bytes + whole, size - whole);
+    return pgs_checksum(bytes, whole) + 31 * pgs_checksum(tail, STRIPE) + size;
 }
 
-/* Decodes the page's copy in the pool, and verifies it. */
+/* Verifies the page's copy in the pool and decodes it. */
 int page_decode_copy(const struct job *job, pgs_coder *coder, void *out, uint32_t *size_ret)
 {
     const pgs_store *store = job->store;
     uint32_t place = __atomic_load_n(&job->page->place, __ATOMIC_RELAXED);
     const unsigned char *coded = pool_bytes(&store->pool, place, size_ret);
-    if (page_coding(page_load(job->page)) == CODING_CODED) {
-        int error = pgs_decode(coder, coded, *size_ret,
-                               address_of(store, job->object, job->page_no), out);
-        if (error)
-            return error;
-    } else if (*size_ret == store->page_size) {
-        memcpy(out, coded, *size_ret);
-    } else {
+    if (stored_sum(coded, *size_ret) != job->page->copy_sum)
         return PGS_E_CORRUPT;
-    }
-    return verify(job, out);
+    if (page_coding(page_load(job->page)) == CODING_CODED)
+        return pgs_decode(coder, coded, *size_ret, address_of(store, job->object, job->page_no),
+                          out);
+    if (*size_ret != store->page_size)
+        return PGS_E_CORRUPT;
+    memcpy(out, coded, *size_ret);
+    return PGS_OK;
 }
 
 static int fetch_backing(const struct job *job, void *out, uint64_t *bytes)
 {
     const struct pgs_backing *backing = &job->object->backing;
     *bytes = job->store->page_size;
-    return backing->page_in(backing->ctx, job->page_no, out);
+    int error = backing->page_in(backing->ctx, job->page_no, out);
+    if (!error && pgs_checksum(out, job->store->page_size) != job->page->origin_sum)
+        error = PGS_E_CORRUPT;
+    return error;
 }
 
 /* Gives the page's bytes from where they are; `word` is its state, which
@@ -72,8 +81,6 @@ int page_fetch(const struct job *job, uint64_t word, void *out)
         if (has_backing) {
             source = PGS_SOURCE_BACKING;
             error = fetch_backing(job, out, &bytes);
-            if (!error)
-                error = verify(job, out);
             if (error == PGS_E_CORRUPT)
                 bump(&counters->corrupt, 1);
         } else if (!error) {
@@ -113,7 +120,7 @@ int page_bring_in(const struct job *job)
 {
     pgs_store *store = job->store;
     uint32_t frame;
-    uint64_t clock = atomic_fetch_add_explicit(&store->clock, 1, memory_order_relaxed) + 1;
+    uint64_t clock = clock_tick(store);
     int error = frame_take(store, job->worker, &frame);
     if (!error) {
         uint64_t word = page_load(job->page);

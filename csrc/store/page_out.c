@@ -8,16 +8,15 @@
 
 #include "store/store_internal.h"
 
-/* Whether the page's bytes are those its backing gives. Knows by checksum;
- * settles `sum`, and DIRTY where the page was changed back. Without a
- * backing a page of zeros is clean: it reads as zeros when absent. */
+/* Whether the page's bytes are those its backing gives. Knows by checksum, and
+ * takes DIRTY back where the page was changed back. Without a backing a page
+ * of zeros is clean: it reads as zeros when absent. */
 bool page_is_clean(const struct job *job, const void *bytes)
 {
     struct page *page = job->page;
     if (!(page_load(page) & PAGE_DIRTY))
         return true;
-    page->sum = pgs_checksum(bytes, job->store->page_size);
-    if (page->sum != page->origin_sum)
+    if (pgs_checksum(bytes, job->store->page_size) != page->origin_sum)
         return false;
     atomic_fetch_and_explicit(&page->word, ~PAGE_DIRTY, memory_order_relaxed);
     return true;
@@ -100,8 +99,9 @@ int page_store_copy(const struct job *job, struct encoder *encoder, const void *
         error = find_place(job, size ? (uint32_t)size : store->page_size, clean, frame, &place);
     if (!error) {
         uint32_t stored_size;
-        memcpy(pool_bytes(&store->pool, place, &stored_size), data,
-               size ? size : store->page_size);
+        unsigned char *to = pool_bytes(&store->pool, place, &stored_size);
+        memcpy(to, data, stored_size);
+        page->copy_sum = stored_sum(to, stored_size);
         __atomic_store_n(&page->place, place, __ATOMIC_RELAXED);
         set_copy(page, size ? CODING_CODED : CODING_RAW);
     }
@@ -127,7 +127,7 @@ int page_write_back(const struct job *job, const void *bytes)
     int error = backing->page_out(backing->ctx, job->page_no, bytes);
     if (error)
         return error;
-    job->page->origin_sum = job->page->sum;
+    job->page->origin_sum = pgs_checksum(bytes, job->store->page_size);
     atomic_fetch_and_explicit(&job->page->word, ~PAGE_DIRTY, memory_order_relaxed);
     bump(&job->worker->counters.writebacks, 1);
     return PGS_OK;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include <stdlib.h>
+#include <string.h>
 
 #include "store/store_internal.h"
 
@@ -69,9 +70,10 @@ int pgs_store_open(const struct pgs_store_params *params, pgs_store **store_ret)
     int error = check(params);
     if (error)
         return error;
-    pgs_store *store = calloc(1, sizeof *store);
+    pgs_store *store = aligned_alloc(CACHE_LINE, sizeof *store);
     if (!store)
         return PGS_E_NOMEM;
+    memset(store, 0, sizeof *store);
     locks_init(store);
     store->page_size = params->page_size;
     store->flags = params->flags;

@@ -24,6 +24,7 @@ enum {
     FRAME_PATIENCE = 10000,
     WAIT_SHARDS = 32,
     GHOST_STAMPS = 16, /* stamps in as many faults as there are frames */
+    CACHE_LINE = 64,
     GUARDED_FAULTS = 4, /* a page is safe for this many faults of its thread */
     BUDGET_GROWTH = 8
 };
@@ -46,9 +47,10 @@ struct counters {
 
 /* What a thread needs while it is in the store: taken at the start of a call. */
 struct worker {
-    _Atomic int taken;
+    _Alignas(CACHE_LINE) _Atomic int taken;
     uint16_t index;
     _Atomic uint32_t fault_seq;
+    uint32_t ticks_owed; /* faults of this call that the shared clock has not seen */
     struct decoder {
         const pgs_codec *codec;
         pgs_coder *coder;
@@ -78,34 +80,36 @@ struct wait_shard {
 };
 
 struct pgs_store {
+    /* What every access reads, and hardly anything writes. */
     uint32_t page_size;
     uint32_t flags;
     uint32_t pool_percent;
-    _Atomic uint64_t budget_bytes, used_bytes, used_bytes_max, metadata_bytes;
-    uint64_t budget_limit; /* what set_budget may reach */
-
-    /* Objects: written under object_lock, published by the pointer. */
-    pthread_mutex_t object_lock;
-    struct pgs_object *_Atomic objects[MAX_OBJECTS];
-
-    /* Frames. */
+    unsigned stamp_shift;
     unsigned char *arena;
     struct frame *frames;
+    struct evict_queue *queue;
     uint32_t frame_limit;
-    pthread_mutex_t frame_lock;
+    uint32_t encoder_count;
+    uint64_t budget_limit; /* what set_budget may reach */
+    _Atomic uint64_t budget_bytes;
+
+    /* What faults write, apart from what hits read. */
+    _Alignas(CACHE_LINE) _Atomic uint64_t clock; /* faults so far */
+    _Alignas(CACHE_LINE) _Atomic uint64_t used_bytes;
+    _Atomic uint64_t used_bytes_max, metadata_bytes;
+
+    _Alignas(CACHE_LINE) pthread_mutex_t frame_lock;
     uint32_t spare_frame, ready_frame; /* lists, through frame.next */
     uint32_t next_frame;               /* never used so far */
     _Atomic uint32_t frame_count;      /* that have RAM */
-    _Atomic uint32_t frames_in_hand; /* on their way between lists and pages */
-    _Atomic uint32_t held_frames; /* pinned, or of level PINNED: cannot leave */
+    _Atomic uint32_t frames_in_hand;   /* on their way between lists and pages */
+    _Atomic uint32_t held_frames;      /* pinned, or of level PINNED: cannot leave */
 
-    struct evict_queue *queue;
-    struct pool pool;
-    _Atomic uint64_t clock; /* faults so far */
-    unsigned stamp_shift;
+    _Alignas(CACHE_LINE) struct pool pool;
+    pthread_mutex_t object_lock; /* for adding and removing; reading takes none */
+    struct pgs_object *_Atomic objects[MAX_OBJECTS];
     struct worker workers[MAX_WORKERS];
     struct encoder encoders[MAX_ENCODERS];
-    uint32_t encoder_count;
     struct wait_shard shards[WAIT_SHARDS];
 };
 
@@ -198,6 +202,7 @@ bool frame_release(pgs_store *store, uint32_t frame);
 
 /* page_in.c: the page is claimed, or held by PAGE_READER where it says so */
 int page_fetch(const struct job *job, uint64_t word, void *out);
+uint64_t stored_sum(const unsigned char *bytes, uint32_t size);
 int page_decode_copy(const struct job *job, pgs_coder *coder, void *out, uint32_t *size_ret);
 int page_bring_in(const struct job *job);
 void page_install(const struct job *job, uint32_t frame, bool ghost);
@@ -224,6 +229,12 @@ static inline uint16_t stamp_of(const pgs_store *store, uint64_t clock)
 static inline uint64_t clock_of(const pgs_store *store)
 {
     return atomic_load_explicit(&store->clock, memory_order_relaxed);
+}
+
+/* A fault: time moves on. */
+static inline uint64_t clock_tick(pgs_store *store)
+{
+    return atomic_fetch_add_explicit(&store->clock, 1, memory_order_relaxed) + 1;
 }
 
 /* Faulted, or left its frame, within about as many faults as there are frames. */
