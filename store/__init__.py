@@ -1,2 +1,19 @@
 # SPDX-License-Identifier: MIT
 """The page store: images, policy, traces."""
+
+from ._level import Level
+from ._page_store import PageStore
+from ._replay import Replay, replay
+from ._stats import Stats, TierStats
+from .image import Image, Segment
+
+__all__ = [
+    "Image",
+    "Level",
+    "PageStore",
+    "Replay",
+    "Segment",
+    "Stats",
+    "TierStats",
+    "replay",
+]

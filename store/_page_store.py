@@ -224,6 +224,16 @@ class PageStore:
         """Return the number of pages."""
         return self.page_count
 
+    @property
+    def core(self) -> Any:
+        """The ``pgs_store *`` itself, for those who call the C interface beside this one."""
+        return self._core()
+
+    @property
+    def object_no(self) -> int:
+        """The number that the image has in the C interface."""
+        return self._object
+
     def _core(self) -> Any:
         handle = self._handle
         if handle is None:
@@ -481,7 +491,7 @@ class PageStore:
                 names = ", ".join(s.name for s in self.image.segments[:8])
                 raise NoSuchPage(f"no segment is named {where!r}; there are {names}, ...")
             return page_number_array(
-                np.concatenate([np.arange(s.first_page, s.end_page) for s in found])
+                np.concatenate([np.arange(s.pages.start, s.pages.stop) for s in found])
             )
         if isinstance(where, int):
             return page_number_array([self._page_no(where)])

@@ -3,7 +3,7 @@
 
 from ._image import Image
 from ._layout import Extent, Segment
-from ._size import parse_size, show_size
+from pagestep.store._size import parse_size, show_size
 from ._symbols import Symbol, Symbols
 
 __all__ = ["Extent", "Image", "Segment", "Symbol", "Symbols", "parse_size", "show_size"]

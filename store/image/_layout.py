@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pagestep.codecs.errors import BadImage, InvalidArgument
 
-from ._size import show_size
+from pagestep.store._size import show_size
 from ._source import Source
 
 ADDRESS_END = 1 << 64

@@ -21,7 +21,7 @@ import zstandard
 from pagestep.codecs.errors import BadImage, PageStepError
 
 from ._lzop import LZOP_MAGIC, decode_lzop
-from ._size import show_size
+from pagestep.store._size import show_size
 from ._source import Source, Spool
 from ._stream import EndsEarly, Input, Malformed
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from pagestep.codecs.errors import BadImage, StoreIOError
 
-from ._size import show_size
+from pagestep.store._size import show_size
 
 if TYPE_CHECKING:
     from typing import Any

@@ -1,6 +1,22 @@
 # SPDX-License-Identifier: MIT
-"""The command ``pagestep``."""
+"""The command ``pagestep``: a thin front over the public interface."""
+
+from __future__ import annotations
+
+import click
+
+from ._inspect import inspect
+from ._output import Group
+from ._replay import replay
+
+__all__ = ["main"]
 
 
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="pagestep")
 def main() -> None:
-    """Run the command."""
+    """Keep the pages of a kernel or firmware image in a small amount of RAM."""
+
+
+main.add_command(inspect)
+main.add_command(replay)

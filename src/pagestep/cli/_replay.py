@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: MIT
+"""``pagestep replay``: a trace of page accesses against a store with a budget."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pagestep import Image, PageStore, Replay
+from pagestep import replay as run_replay
+from pagestep.codecs import filter_for, train_dictionary
+from pagestep.store.trace import Block, Trace, generate
+
+from ._inspect import image_options, open_image
+from ._output import console, print_json, progress, size, table
+
+__all__ = ["replay"]
+
+_GENERATED_EVENTS = 2_000_000
+_DICTIONARY_BYTES = 64 << 10
+_TIERS = {
+    "compressed": "compressed in RAM",
+    "same": "one repeated word",
+    "disk": "image on disk",
+    "zero": "never written",
+}
+
+
+def _trace_of(path: Path | None, image: Image, seed: int) -> tuple[Iterator[Block], int, str]:
+    """Return blocks, the number of events if it is known, and what to call the trace."""
+    if path is None:
+        made = generate(image.page_count, events=_GENERATED_EVENTS, seed=seed)
+        return made, _GENERATED_EVENTS, f"generated, seed {seed}: not a recording"
+    trace = Trace.open(path)
+    trace.require_image(bytes.fromhex(image.identity), image.page_count, image.page_size)
+    totals = trace.totals()
+    return iter(trace), totals.events if totals else 0, str(path.name)
+
+
+def _dictionary(image: Image, wanted: bool) -> bytes:
+    if not wanted:
+        return b""
+    size_bytes = min(_DICTIONARY_BYTES, image.page_count * image.page_size // 16)
+    return train_dictionary(
+        image.flat(), size_bytes, filter=filter_for(image.arch), address=image.base
+    )
+
+
+def _summary(result: Replay, ram: str, trace: str) -> dict[str, Any]:
+    stats = result.stats
+    assert stats is not None
+    return {
+        "trace": trace,
+        "ram": stats.budget_bytes,
+        "events": result.events,
+        "verified": result.verified,
+        "faults": stats.faults,
+        "by_tier": {
+            name: {"faults": tier.faults, "bytes": tier.bytes, "seconds": tier.ns / 1e9}
+            for name, tier in stats.by_tier.items()
+        },
+        "page_outs": stats.page_outs,
+        "encodes": stats.encodes,
+        "encode_seconds": stats.encode_ns / 1e9,
+        "discards": stats.discards,
+        "resident_bytes_max": stats.used_bytes_max,
+        "hot_bytes": stats.hot_bytes,
+        "pool_bytes": stats.pool_bytes,
+        "metadata_bytes": stats.metadata_bytes,
+        "hot_pages": stats.hot_pages,
+        "compressed_pages": stats.compressed_pages,
+        "same_pages": stats.same_pages,
+        "absent_pages": stats.absent_pages,
+        "dirty_pages": stats.dirty_pages,
+    }
+
+
+def _show(found: dict[str, Any], image: Image) -> None:
+    console.print(
+        f"{found['events']:,} accesses ({found['trace']}), each of the {found['verified']:,} "
+        "fetches and reads compared with the image"
+    )
+    console.print(
+        f"{size(image.page_count * image.page_size)} of pages in {size(found['ram'])} of RAM; "
+        f"at most {size(found['resident_bytes_max'])} were used\n"
+    )
+    rows = [
+        [
+            _TIERS[name],
+            f"{tier['faults']:,}",
+            size(tier["bytes"]),
+            f"{tier['seconds']:.3f} s",
+            f"{tier['seconds'] / tier['faults'] * 1e6:.1f} µs" if tier["faults"] else "",
+        ]
+        for name, tier in found["by_tier"].items()
+        if tier["faults"]
+    ]
+    faults = found["faults"]
+    total = sum(tier["seconds"] for tier in found["by_tier"].values())
+    moved = sum(tier["bytes"] for tier in found["by_tier"].values())
+    rows.append(["all", f"{faults:,}", size(moved), f"{total:.3f} s", ""])
+    table("Faults, by where the page was found", ["tier", "faults", "bytes", "time", "each"], rows)
+    console.print(
+        f"\n{found['page_outs']:,} pages left a frame; {found['encodes']:,} of them had to be "
+        f"compressed, in {found['encode_seconds']:.3f} s"
+    )
+    console.print(
+        f"at the end: {found['hot_pages']:,} pages hot, {found['compressed_pages']:,} compressed "
+        f"in {size(found['pool_bytes'])}, {found['absent_pages']:,} on disk only, "
+        f"{found['same_pages']:,} of one word"
+    )
+
+
+@click.command()
+@click.argument("image", type=click.Path(path_type=Path))
+@image_options
+@click.option("--trace", type=click.Path(path_type=Path), help="A trace of this image; else one is made up.")
+@click.option("--ram", default="8MiB", show_default=True, help="The budget.")
+@click.option("--policy", type=click.Choice(["s3fifo", "lru"]), default="s3fifo", show_default=True)
+@click.option("--codec", default="lz4", show_default=True, help="Codec of compressed pages.")
+@click.option("--codec-level", type=int, help="The codec's level.")
+@click.option("--dictionary/--no-dictionary", default=True, help="Train one on the image first.")
+@click.option("--pool-percent", default=50, show_default=True, help="Of the budget, for compressed pages.")
+@click.option("--seed", default=1, show_default=True, help="For a trace that is made up.")
+@click.option("--picture", type=click.Path(path_type=Path), help="Draw the run into this file.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def replay(
+    image: Path,
+    trace: Path | None,
+    ram: str,
+    dictionary: bool,
+    seed: int,
+    picture: Path | None,
+    as_json: bool,
+    policy: str,
+    codec: str,
+    codec_level: int | None,
+    pool_percent: int,
+    **how: Any,
+) -> None:
+    """Run a trace of page accesses on a real store, and verify every page against IMAGE."""
+    with open_image(str(image), **how) as opened:
+        blocks, events, called = _trace_of(trace, opened, seed)
+        with (
+            PageStore(
+                opened,
+                ram=ram,
+                policy=policy,
+                codec=codec,
+                codec_level=codec_level,
+                dictionary=_dictionary(opened, dictionary),
+                pool_percent=pool_percent,
+                timed=True,
+            ) as store,
+            progress("replay", events) as advance,
+        ):
+            result = run_replay(store, blocks, progress=advance)
+        found = _summary(result, ram, called)
+        if picture is not None:
+            from ._picture import draw_run
+
+            draw_run(result.samples, picture, marks=result.marks)
+        if as_json:
+            print_json(found)
+        else:
+            _show(found, opened)
+            if picture is not None:
+                console.print(f"\npicture of the run: {picture}")
