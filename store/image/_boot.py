@@ -151,6 +151,12 @@ def bzimage_payload(source: Source) -> Payload:
             "does not say where its payload lies (2.8 does, since Linux 2.6.26): give its vmlinux"
         )
     setup_sectors = _field(head, "<B", 0x1F1) or 4
+    size = (setup_sectors + 1) * 512 + 16 * _field(head, "<I", 0x1F4)
+    if source.size + 15 < size:  # the last 16 bytes need not be whole
+        raise BadImage(
+            f"{source.name}: this bzImage claims {size} bytes, and the file has {source.size}: it "
+            "is cut off; fetch it again"
+        )
     start = (setup_sectors + 1) * 512 + _field(head, "<I", 0x248)
     payload = _known_payload(source, "bzImage", start, _field(head, "<I", 0x24C))
     if payload.format_name == "gzip":

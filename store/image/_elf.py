@@ -222,20 +222,22 @@ class _Parser:
         return segments, sections, names
 
 
-def read_elf(source: Source) -> Elf:
+def read_elf(source: Source, *, loadable: bool = True) -> Elf:
     """Read an ELF file's headers.
 
     Args:
         source: The file; it begins with ELF's magic number.
+        loadable: Its bytes will be used. A separate debug file, which has only symbols,
+            describes sections and segments that it does not hold.
 
     Returns:
-        The headers, whose file ranges all lie inside the source.
+        The headers; if ``loadable``, what is loaded lies inside the source.
 
     Raises:
         BadImage: The file is cut off or damaged.
     """
     try:
-        return _read(source)
+        return _read(source, loadable)
     except PageStepError:
         raise
     # Whatever pyelftools raises on a damaged file: ELFParseError, ELFError, ConstructError,
@@ -248,14 +250,14 @@ def read_elf(source: Source) -> Elf:
         ) from error
 
 
-def _read(source: Source) -> Elf:
+def _read(source: Source, loadable: bool) -> Elf:
     parser = _Parser(source)
     segment_count, section_count, names_index = parser.counts()
     segments = parser.table("program", parser.structs.Elf_Phdr, "ph", segment_count)
     headers = parser.table("section", parser.structs.Elf_Shdr, "sh", section_count)
     strings = _strings(parser, headers, names_index)
     sections = [_section(index, header, strings) for index, header in enumerate(headers)]
-    for section in sections:
+    for section in sections if loadable else ():
         if section.allocated and section.has_bytes:
             _check_range(parser, f"section {section.name}", section.offset, section.size)
             _check_address(parser, f"section {section.name}", section.address, section.size)
@@ -267,7 +269,7 @@ def _read(source: Source) -> Elf:
         bits=parser.bits,
         relocatable=kind == "ET_REL",
         movable=kind in ("ET_REL", "ET_DYN"),
-        loads=tuple(_loads(parser, segments)),
+        loads=tuple(_loads(parser, segments)) if loadable else (),
         sections=tuple(sections),
         notes=tuple(
             [(h["p_offset"], h["p_filesz"], h["p_align"]) for h in segments if _is_note(h)]

@@ -446,7 +446,7 @@ def _symbols_of_file(path: str | os.PathLike[str]) -> Symbols:
     try:
         if boot_format(source.read(0, 64)) != "elf":
             return map_symbols(source)
-        elf = read_elf(source)
+        elf = read_elf(source, loadable=False)
         addresses = np.array([section.address for section in elf.sections], np.uint64)
         return elf_symbols(elf, addresses)
     finally:

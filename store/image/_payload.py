@@ -31,7 +31,7 @@ _lz4_frames: Any = import_module("lz4.frame")
 
 PIECE = 1 << 20  # bytes of output asked of a decoder at a time
 FEED = 1 << 18  # bytes of input given to a decoder at a time
-ZSTD_FEED = 2048  # its decoder has no output bound: 2 KiB can become at most 64 MiB
+ZSTD_FEED = 256  # its decoder takes no bound: 4 bytes are at most 128 KiB, so these are 8 MiB
 LZMA_MEMORY_MAX = 256 << 20  # kernels use dictionaries of 32 to 128 MiB
 ZSTD_WINDOW_MAX = 128 << 20  # zstd -22 --ultra, as kernels are packed
 LZ4_LEGACY_BLOCK = 8 << 20  # every block but the last decodes to this

@@ -171,7 +171,8 @@ def elf_symbols(elf: Elf, section_addresses: NDArray[np.uint64]) -> Symbols:
     starts = raw["name"].astype(np.int64)
     keep = (sections > 0) & ((sections < 0xFF00) | (sections == 0xFFFF)) & (kinds <= _FUNC)
     keep &= (starts > 0) & (starts < len(strings))
-    keep[keep] = np.frombuffer(strings, np.uint8)[starts[keep]] != ord("$")
+    firsts = np.frombuffer(strings, np.uint8)[starts[keep]]
+    keep[keep] = (firsts != 0) & (firsts != ord("$"))
     addresses = raw["value"].astype(np.uint64)
     if elf.relocatable:
         keep &= sections < len(section_addresses)

@@ -105,6 +105,17 @@ class _Unpacker:
             "damaged; fetch it again"
         )
 
+    def _check_found(self, payload: Payload, taken: int, size: int) -> None:
+        """Refuse what merely looked like a payload."""
+        if payload.decoded_size is not None:
+            self._check(payload, taken, size)
+        elif payload.format_name != "gzip":
+            # The header does not say where the payload ends, but behind all formats that
+            # do not hold it the build appends the decoded size.
+            trailer = self.source.read(payload.offset + taken, 4)
+            if int.from_bytes(trailer, "little") != size & 0xFFFFFFFF:
+                raise BadImage(f"{self.source.name}: no size behind offset {payload.offset}")
+
     def zimage(self) -> RawKernel:
         """Decode a zImage's payload, which has to be looked for."""
         header = read_zimage(self.source)
@@ -122,8 +133,7 @@ class _Unpacker:
                         offset=payload.offset,
                         size=payload.size,
                     )
-                    if payload.decoded_size is not None:
-                        self._check(payload, taken, spool.size)
+                    self._check_found(payload, taken, spool.size)
                 except BadImage:
                     continue
                 return payload.format_name
