@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -59,6 +60,7 @@ class PageStore:
         policy: str = "s3fifo",
         pool_percent: int = 50,
         timed: bool = False,
+        scratch: bool | str | os.PathLike[str] = False,
         owns_image: bool = False,
     ) -> None:
         """Take an image that is open; see ``open`` for the arguments."""
@@ -77,7 +79,7 @@ class PageStore:
             )
         self._codec = codec
         self._handle: Any = self._open_core(ram, policy, pool_percent, timed)
-        self._object = self._add_object()
+        self._object = self._add_object(scratch)
 
     @classmethod
     def open(
@@ -92,6 +94,7 @@ class PageStore:
         policy: str = "s3fifo",
         pool_percent: int = 50,
         timed: bool = False,
+        scratch: bool | str | os.PathLike[str] = False,
         base: int | None = None,
     ) -> Self:
         """Open a store over an image.
@@ -110,6 +113,9 @@ class PageStore:
             policy: Who leaves: ``"s3fifo"`` or ``"lru"``.
             pool_percent: How much of the budget clean compressed pages may take.
             timed: Measure the time of every fault.
+            scratch: Let written pages go to a temporary file, made in this folder (True:
+                in the system's own), when RAM is short. Else they stay in RAM, compressed,
+                and a write is refused when there is no room.
             base: The address of page 0, for an image that does not say.
 
         Returns:
@@ -134,6 +140,7 @@ class PageStore:
                 policy=policy,
                 pool_percent=pool_percent,
                 timed=timed,
+                scratch=scratch,
                 owns_image=owned,
             )
         except BaseException:
@@ -168,7 +175,7 @@ class PageStore:
         # one of its own.
         return ffi.gc(handle[0], lib.pgs_store_close)
 
-    def _add_object(self) -> int:
+    def _backing(self, scratch: bool | str | os.PathLike[str]) -> Any:
         image = self.image
         backing = ffi.new("struct pgs_backing *")
         if image.file is None:
@@ -185,6 +192,21 @@ class PageStore:
                 image.file, extents, len(image.extents), self.page_size, backing
             )
         check(code, f"{image.name} cannot back a store")
+        if scratch is False:
+            return backing
+        with tempfile.TemporaryFile(dir=None if scratch is True else scratch) as file:
+            over = ffi.new("struct pgs_backing *")
+            code = lib.pgs_backing_scratch(
+                backing, file.fileno(), self.page_count, self.page_size, over
+            )
+        if code:
+            backing.close(backing.ctx)
+        check(code, "the scratch file cannot be used")
+        return over
+
+    def _add_object(self, scratch: bool | str | os.PathLike[str]) -> int:
+        image = self.image
+        backing = self._backing(scratch)
         number = ffi.new("uint32_t *")
         code = lib.pgs_object_add(
             self._handle, self.page_count, image.base, backing, self._codec.pointer, number

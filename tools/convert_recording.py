@@ -12,7 +12,6 @@ dropped, and their number is printed. Their time goes to the next event.
 
 from __future__ import annotations
 
-import hashlib
 import io
 from pathlib import Path
 
@@ -21,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import zstandard
 
+from pagestep import Image
 from pagestep.store.trace import TraceWriter
 
 PAGE_SIZE = 4096
@@ -51,7 +51,7 @@ def read_phases(path: Path) -> list[tuple[int, str]]:
     "--image",
     type=click.Path(exists=True, path_type=Path),
     required=True,
-    help="The flat image: loadable segments by physical address, padded to a page.",
+    help="The kernel that was recorded, as distributed.",
 )
 @click.option("-o", "--out", type=click.Path(path_type=Path), required=True)
 @click.option("--after", default=None, help="Begin at this phase.")
@@ -67,8 +67,8 @@ def main(
     level: int,
 ) -> None:
     """Convert RECORDING into a trace for the image that it was made on."""
-    flat = image.read_bytes()
-    page_count = -(-len(flat) // PAGE_SIZE)
+    with Image.open(image) as opened:
+        page_count, identity = opened.page_count, bytes.fromhex(opened.identity)
     pages, kinds, times = read_recording(recording)
     marks = read_phases(phases)
     begin = 0 if after is None else {name: event for event, name in marks}[after]
@@ -82,7 +82,7 @@ def main(
         out,
         page_size=PAGE_SIZE,
         page_count=page_count,
-        identity=hashlib.sha256(flat).digest(),
+        identity=identity,
         level=level,
     ) as writer:
         done = 0

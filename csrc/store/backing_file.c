@@ -2,7 +2,6 @@
  *
  * Pages of a file: of its extents' bytes, and zeros between them.
  */
-#include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,6 +9,7 @@
 
 #include "pagestep/error.h"
 #include "pagestep/store.h"
+#include "store/file_io.h"
 
 struct file_backing {
     int fd;
@@ -33,21 +33,6 @@ static size_t find(const struct file_backing *file, uint64_t offset)
     return low;
 }
 
-static int read_whole(int fd, unsigned char *to, size_t size, uint64_t offset)
-{
-    while (size > 0) {
-        ssize_t got = pread(fd, to, size, (off_t)offset);
-        if (got < 0 && errno == EINTR)
-            continue;
-        if (got <= 0)
-            return PGS_E_IO; /* an error, or the file has become shorter */
-        to += got;
-        size -= (size_t)got;
-        offset += (uint64_t)got;
-    }
-    return PGS_OK;
-}
-
 static int file_page_in(void *ctx, uint64_t page_no, void *page)
 {
     const struct file_backing *file = ctx;
@@ -61,7 +46,7 @@ static int file_page_in(void *ctx, uint64_t page_no, void *page)
         if (from >= end)
             break;
         memset(out + (at - start), 0, from - at);
-        int error = read_whole(file->fd, out + (from - start), to - from,
+        int error = file_read(file->fd, out + (from - start), to - from,
                                extent->file_offset + (from - extent->object_offset));
         if (error)
             return error;

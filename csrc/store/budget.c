@@ -25,6 +25,12 @@ uint64_t budget_pool_share(const pgs_store *store)
     return budget_for_pages(store) / 100 * store->pool_percent;
 }
 
+uint64_t pool_over_share(const pgs_store *store, uint64_t more)
+{
+    uint64_t taken = load(&store->pool.committed_bytes) + more, share = budget_pool_share(store);
+    return taken > share ? taken - share : 0;
+}
+
 bool budget_charge(pgs_store *store, uint64_t bytes)
 {
     uint64_t used = load(&store->used_bytes);

@@ -10,6 +10,8 @@
 
 #include "store/store_internal.h"
 
+enum { BALANCE_STEPS = 3 }; /* three compressed pages are about one frame */
+
 int frames_init(pgs_store *store)
 {
     size_t arena_bytes = (size_t)store->frame_limit * store->page_size;
@@ -99,8 +101,22 @@ bool frame_take_free(pgs_store *store, uint32_t *frame_ret)
     return frame_take_ready(store, frame_ret) || take_spare(store, frame_ret);
 }
 
+/* Dirty pages may have driven the pool over its share: clean ones make up for
+ * it, a few at a time; when they have left holes enough, frames get the RAM. */
+static void restore_balance(pgs_store *store, struct worker *worker)
+{
+    if (!frames_have_own_ram(store) || pool_over_share(store, 0) == 0)
+        return;
+    for (int i = 0; i < BALANCE_STEPS; i++)
+        if (!pool_make_room(store, worker))
+            return;
+}
+
 int frame_take(pgs_store *store, struct worker *worker, uint32_t *frame_ret)
 {
+    if (frame_take_free(store, frame_ret))
+        return PGS_OK;
+    restore_balance(store, worker);
     /* Frames in other threads' hands come back in microseconds. */
     for (int patience = 0; patience < FRAME_PATIENCE; patience++) {
         uint32_t others = atomic_load_explicit(&store->frames_in_hand, memory_order_relaxed);

@@ -46,7 +46,7 @@ static int compress_absent(const struct job *job)
     uint32_t no_frame = NO_FRAME;
     int error = page_fetch(job, page_load(job->page), encoder->page);
     if (!error)
-        error = page_store_copy(job, encoder, encoder->page, false, &no_frame);
+        error = page_store_copy(job, encoder, encoder->page, true, &no_frame);
     encoder_give(encoder);
     return error;
 }

@@ -37,43 +37,57 @@ void page_drop_copy(const struct job *job)
     atomic_fetch_and_explicit(&job->page->word, ~PAGE_COPY, memory_order_relaxed);
     if (page_coding(word) == CODING_SAME)
         return;
+    if (page_can_lose_copy(job->object, word))
+        atomic_fetch_sub_explicit(&job->store->reclaimable, 1, memory_order_relaxed);
     pool_free(&job->store->pool, job->page->place);
     if (pool_is_loose(&job->store->pool))
         pool_compact(&job->store->pool, 2);
 }
 
-/* Room in the pool in order of what it costs: what is there or free in the
- * budget; the RAM of the frame that the page leaves, which is then NO_FRAME;
- * a colder compressed page's. */
-static int find_place(const struct job *job, uint32_t size, bool clean, uint32_t *frame,
+static struct pool_key key_of(const struct job *job)
+{
+    return (struct pool_key){.page_no = job->page_no, .object = (uint16_t)job->object_no};
+}
+
+/* Pays for the pool's growth with the RAM of the frame that the page leaves. */
+static bool trade_frame(const struct job *job, uint32_t size, uint32_t *frame,
+                        pool_place *place_ret)
+{
+    pgs_store *store = job->store;
+    struct pool_growth growth = {.allowed = true, .credit = store->page_size};
+    if (size + POOL_HEADER_BYTES > store->page_size || !frame_part(store, *frame))
+        return false;
+    if (pool_alloc(&store->pool, key_of(job), size, &growth, place_ret)) {
+        frame_keep(store);
+        return false;
+    }
+    frame_parted(store, *frame, growth.credit);
+    *frame = NO_FRAME;
+    return true;
+}
+
+/* Finds room in the pool: what is there or free in the budget; then the RAM of
+ * the frame that the page leaves (it is NO_FRAME afterwards), as long as the
+ * pool is below its share; then a colder compressed page's. `keep`: no other
+ * tier takes these bytes; they may have the frame's RAM whatever the share. */
+static int find_place(const struct job *job, uint32_t size, bool keep, uint32_t *frame,
                       pool_place *place_ret)
 {
     pgs_store *store = job->store;
-    struct pool *pool = &store->pool;
-    struct pool_key key = {.page_no = job->page_no, .object = (uint16_t)job->object_no};
     for (;;) {
-        uint64_t taken = atomic_load_explicit(&pool->committed_bytes, memory_order_relaxed);
-        struct pool_growth growth = {.allowed = !clean || taken + size <= budget_pool_share(store)};
-        if (!pool_alloc(pool, key, size, &growth, place_ret))
+        bool below = pool_over_share(store, size) == 0;
+        struct pool_growth growth = {.allowed = below || keep};
+        if (!pool_alloc(&store->pool, key_of(job), size, &growth, place_ret) ||
+            (below && trade_frame(job, size, frame, place_ret)))
             return PGS_OK;
-        if (growth.allowed && size + POOL_HEADER_BYTES <= store->page_size &&
-            frame_part(store, *frame)) {
-            growth.credit = store->page_size;
-            if (!pool_alloc(pool, key, size, &growth, place_ret)) {
-                frame_parted(store, *frame, growth.credit);
-                *frame = NO_FRAME;
-                return PGS_OK;
-            }
-            frame_keep(store);
-        }
         if (!pool_make_room(store, job->worker))
-            return PGS_E_BUDGET;
+            return keep && trade_frame(job, size, frame, place_ret) ? PGS_OK : PGS_E_BUDGET;
     }
 }
 
 /* Makes the page's compressed copy from `bytes`; the page has none. *frame:
  * see find_place; NO_FRAME where it is in none. */
-int page_store_copy(const struct job *job, struct encoder *encoder, const void *bytes, bool clean,
+int page_store_copy(const struct job *job, struct encoder *encoder, const void *bytes, bool keep,
                     uint32_t *frame)
 {
     pgs_store *store = job->store;
@@ -96,7 +110,7 @@ int page_store_copy(const struct job *job, struct encoder *encoder, const void *
     if (size)
         data = encoder->coded;
     if (!error)
-        error = find_place(job, size ? (uint32_t)size : store->page_size, clean, frame, &place);
+        error = find_place(job, size ? (uint32_t)size : store->page_size, keep, frame, &place);
     if (!error) {
         uint32_t stored_size;
         unsigned char *to = pool_bytes(&store->pool, place, &stored_size);
@@ -104,6 +118,8 @@ int page_store_copy(const struct job *job, struct encoder *encoder, const void *
         page->copy_sum = stored_sum(to, stored_size);
         __atomic_store_n(&page->place, place, __ATOMIC_RELAXED);
         set_copy(page, size ? CODING_CODED : CODING_RAW);
+        if (page_can_lose_copy(job->object, page_load(page)))
+            atomic_fetch_add_explicit(&store->reclaimable, 1, memory_order_relaxed);
     }
     bump(&counters->encodes, 1);
     if (start)
@@ -111,10 +127,10 @@ int page_store_copy(const struct job *job, struct encoder *encoder, const void *
     return error;
 }
 
-static int store_copy(const struct job *job, const void *bytes, bool clean, uint32_t *frame)
+static int store_copy(const struct job *job, const void *bytes, bool keep, uint32_t *frame)
 {
     struct encoder *encoder = encoder_take(job->store, job->object->codec, FOR_PAGE_OUT);
-    int error = page_store_copy(job, encoder, bytes, clean, frame);
+    int error = page_store_copy(job, encoder, bytes, keep, frame);
     encoder_give(encoder);
     return error;
 }
@@ -145,7 +161,8 @@ int page_leave(const struct job *job, uint32_t *frame)
     bool dropped = false;
     if (!(word & PAGE_COPY)) {
         dropped = clean && page_level(word) >= PGS_LEVEL_EAGER;
-        if (!dropped && store_copy(job, bytes, clean, frame)) {
+        bool keep = !clean && !job->object->backing.page_out;
+        if (!dropped && store_copy(job, bytes, keep, frame)) {
             int error = clean ? PGS_OK : page_write_back(job, bytes);
             if (error)
                 return error;

@@ -6,7 +6,7 @@
  */
 #include "store/store_internal.h"
 
-enum { SAMPLES = 8, CLAIM_TRIES = 4 };
+enum { SAMPLES = 8, PASSED_MAX = 64, CLAIM_TRIES = 4 };
 
 static struct page *page_of(pgs_store *store, struct pool_key key)
 {
@@ -44,7 +44,7 @@ struct pool_owner pool_owner_of(pgs_store *store)
 struct sample {
     pgs_store *store;
     uint16_t now;
-    unsigned taken;
+    unsigned taken, passed;
     uint64_t most_idle;
     struct pool_key key;
 };
@@ -56,8 +56,8 @@ static bool consider(void *ctx, struct pool_key key)
     uint64_t word = page_load(&object->pages[key.page_no]);
     if (word & (PAGE_BUSY | PAGE_READERS_MASK))
         return true;
-    if ((word & PAGE_DIRTY) && !object->backing.page_out)
-        return true;
+    if (!page_can_lose_copy(object, word))
+        return sample->taken == 0 || ++sample->passed < PASSED_MAX;
     uint64_t idle = ((uint64_t)(uint16_t)(sample->now - page_stamp(word)) + 1) *
                     evict_weights[page_level(word)];
     /* The copy of a page that is in a frame as well is the cheapest to lose. */
@@ -92,7 +92,7 @@ static bool drop(pgs_store *store, struct worker *worker, struct pool_key key)
     uint64_t word = page_load(job.page);
     bool in_pool = (word & PAGE_COPY) && page_coding(word) != CODING_SAME;
     bool gone = in_pool;
-    if (in_pool && !(word & PAGE_HOT) && (word & PAGE_DIRTY))
+    if (in_pool && (word & PAGE_DIRTY))
         gone = write_back_copy(store, &job) == PGS_OK;
     if (gone) {
         page_drop_copy(&job);
@@ -106,6 +106,8 @@ static bool drop(pgs_store *store, struct worker *worker, struct pool_key key)
 bool pool_make_room(pgs_store *store, struct worker *worker)
 {
     for (int i = 0; i < CLAIM_TRIES; i++) {
+        if (atomic_load_explicit(&store->reclaimable, memory_order_relaxed) == 0)
+            return false;
         struct sample sample = {.store = store, .now = stamp_of(store, clock_of(store))};
         pool_sweep(&store->pool, consider, &sample);
         if (sample.most_idle == 0)

@@ -106,6 +106,7 @@ struct pgs_store {
     _Atomic uint32_t held_frames;      /* pinned, or of level PINNED: cannot leave */
 
     _Alignas(CACHE_LINE) struct pool pool;
+    _Atomic uint64_t reclaimable; /* objects of the pool that reclaim may drop */
     pthread_mutex_t object_lock; /* for adding and removing; reading takes none */
     struct pgs_object *_Atomic objects[MAX_OBJECTS];
     struct worker workers[MAX_WORKERS];
@@ -138,6 +139,13 @@ static inline uint64_t address_of(const pgs_store *store, const struct pgs_objec
     return object->base_address + page_no * store->page_size;
 }
 
+/* Another tier has its bytes, or will take them. For a page with a copy in the
+ * pool this does not change as long as the copy is there. */
+static inline bool page_can_lose_copy(const struct pgs_object *object, uint64_t word)
+{
+    return !(word & PAGE_DIRTY) || object->backing.page_out;
+}
+
 /* One page that a worker works on. */
 struct job {
     pgs_store *store;
@@ -157,6 +165,7 @@ void page_publish(pgs_store *store, struct page *page, uint64_t clear, uint64_t 
 bool budget_has(const pgs_store *store, uint64_t bytes);
 uint64_t budget_for_pages(const pgs_store *store);  /* what metadata leaves */
 uint64_t budget_pool_share(const pgs_store *store); /* of it, for clean compressed pages */
+uint64_t pool_over_share(const pgs_store *store, uint64_t more);
 bool budget_charge(pgs_store *store, uint64_t bytes);
 void budget_uncharge(pgs_store *store, uint64_t bytes);
 int budget_make_room(pgs_store *store, struct worker *worker, uint64_t bytes);
@@ -208,7 +217,7 @@ int page_bring_in(const struct job *job);
 void page_install(const struct job *job, uint32_t frame, bool ghost);
 
 /* page_out.c: the page is claimed */
-int page_store_copy(const struct job *job, struct encoder *encoder, const void *bytes, bool clean,
+int page_store_copy(const struct job *job, struct encoder *encoder, const void *bytes, bool keep,
                     uint32_t *frame);
 int page_write_back(const struct job *job, const void *bytes);
 int page_leave(const struct job *job, uint32_t *frame);

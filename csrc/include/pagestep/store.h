@@ -238,4 +238,11 @@ int pgs_backing_file(int fd, const struct pgs_extent *extents, size_t extent_cou
 int pgs_backing_memory(const void *base, uint64_t size, uint32_t page_size,
                        struct pgs_backing *backing_ret);
 
+/* Puts a file for changed pages in front of a read-only backing: page n goes
+ * to n * page_size of `fd`, which is duplicated. `base` is taken over, and
+ * closed with it; on error it is not. Errors: PGS_E_INVALID, PGS_E_NOMEM,
+ * PGS_E_IO. */
+int pgs_backing_scratch(const struct pgs_backing *base, int fd, uint64_t page_count,
+                        uint32_t page_size, struct pgs_backing *backing_ret);
+
 #endif

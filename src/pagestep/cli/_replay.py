@@ -37,7 +37,7 @@ def _trace_of(path: Path | None, image: Image, seed: int) -> tuple[Iterator[Bloc
     trace = Trace.open(path)
     trace.require_image(bytes.fromhex(image.identity), image.page_count, image.page_size)
     totals = trace.totals()
-    return iter(trace), totals.events if totals else 0, str(path.name)
+    return iter(trace), totals.event_count if totals else 0, str(path.name)
 
 
 def _dictionary(image: Image, wanted: bool) -> bytes:
@@ -124,6 +124,7 @@ def _show(found: dict[str, Any], image: Image) -> None:
 @click.option("--codec-level", type=int, help="The codec's level.")
 @click.option("--dictionary/--no-dictionary", default=True, help="Train one on the image first.")
 @click.option("--pool-percent", default=50, show_default=True, help="Of the budget, for compressed pages.")
+@click.option("--scratch/--no-scratch", default=True, help="Written pages may go to a temporary file.")
 @click.option("--seed", default=1, show_default=True, help="For a trace that is made up.")
 @click.option("--picture", type=click.Path(path_type=Path), help="Draw the run into this file.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
@@ -139,6 +140,7 @@ def replay(
     codec: str,
     codec_level: int | None,
     pool_percent: int,
+    scratch: bool,
     **how: Any,
 ) -> None:
     """Run a trace of page accesses on a real store, and verify every page against IMAGE."""
@@ -154,6 +156,7 @@ def replay(
                 dictionary=_dictionary(opened, dictionary),
                 pool_percent=pool_percent,
                 timed=True,
+                scratch=scratch,
             ) as store,
             progress("replay", events) as advance,
         ):

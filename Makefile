@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: MIT
+# Every target installs what it lacks (tools/setup says what it does).
+PYTHON ?= python3
+VENV := .venv
+RUN := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
+READY := $(VENV)/.ready
+
+.PHONY: demo test test-heavy pytest ctest asan tsan fuzz lint types bench check dev clean
+.DEFAULT_GOAL := test
+
+# The two commands of the README -------------------------------------------------
+
+demo: $(READY)
+	$(RUN) python tools/demo.py
+
+test: ctest pytest
+
+# The parts ----------------------------------------------------------------------
+
+$(READY): pyproject.toml meson.build tools/setup
+	PYTHON=$(PYTHON) tools/setup $(VENV)
+	touch $@
+
+dev: $(READY)
+
+pytest: $(READY)
+	$(RUN) python -m pytest
+
+test-heavy: $(READY)
+	$(RUN) python -m pytest -m heavy
+
+# $(call ctest,DIRECTORY,SETUP OPTIONS): build the core and run its C tests.
+define ctest
+	$(RUN) meson setup build/$(1) --reconfigure $(2) >/dev/null
+	$(RUN) meson test -C build/$(1) --print-errorlogs
+endef
+
+ctest: $(READY)
+	$(call ctest,c,-Dbuildtype=debugoptimized)
+
+asan: $(READY)
+	$(call ctest,asan,-Dbuildtype=debug -Doptimization=1 -Db_lundef=false -Db_sanitize=address$(comma)undefined)
+
+tsan: $(READY)
+	$(call ctest,tsan,-Dbuildtype=debug -Doptimization=1 -Db_lundef=false -Db_sanitize=thread)
+
+comma := ,
+
+fuzz: $(READY)
+	$(RUN) tools/fuzz $(SECONDS_EACH)
+
+lint: $(READY)
+	$(RUN) ruff check .
+	$(RUN) ruff format --check .
+
+# From src/: at the top level mypy takes our codecs/ for the standard library's.
+types: $(READY)
+	cd src && $(RUN) mypy --config-file ../pyproject.toml
+	cd src && $(RUN) mypy --config-file ../pyproject.toml ../tests ../bench ../tools
+	$(RUN) pyright
+
+bench: $(READY)
+	$(RUN) tools/bench
+
+check: lint types test asan tsan fuzz
+
+clean:
+	rm -rf build $(VENV) out
