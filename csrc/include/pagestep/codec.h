@@ -44,13 +44,18 @@ struct pgs_codec_params {
     uint32_t filter_id;   /* enum pgs_filter_id */
     uint32_t page_size;   /* a power of two, 512 to 65536 */
     uint32_t dict_size;   /* bytes, 0 for none, at most 1 MiB */
-    const void *dict;     /* copied; raw content, not a trained zstd header */
+    const void *dict;     /* copied; content, which may begin with zstd's tables */
 };
 
 /* Opens a codec.
  *
- * Errors: PGS_E_INVALID (unknown id, level or size out of range),
- * PGS_E_NOMEM, PGS_E_UNSUPPORTED. On error *codec_ret is NULL. */
+ * A dictionary that begins with zstd's magic number for dictionaries is taken
+ * as tables and content by PGS_CODEC_ZSTD, which then need not send tables
+ * with every page; its tables must be whole. To LZ4 all of it is content, of
+ * which only the last 65,535 bytes are in reach.
+ *
+ * Errors: PGS_E_INVALID (unknown id, level or size out of range, damaged
+ * tables), PGS_E_UNSUPPORTED (a dictionary for RAW or SAME), PGS_E_NOMEM. On error *codec_ret is NULL. */
 int pgs_codec_open(const struct pgs_codec_params *params, pgs_codec **codec_ret);
 
 /* Closes a codec; its coders must be closed before. NULL is accepted. */
