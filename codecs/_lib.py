@@ -17,7 +17,8 @@ from .errors import InvalidArgument, error_for
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-    from typing_extensions import Buffer
+
+    from .buffers import AnyBuffer
 
 CODEC_IDS: Final[dict[str, int]] = {
     "raw": lib.PGS_CODEC_RAW,
@@ -39,7 +40,8 @@ _ADDRESS_END: Final = 1 << 64
 
 def describe(code: int) -> str:
     """Return the core's phrase for an error code."""
-    return str(ffi.string(lib.pgs_error_text(code)).decode("ascii"))
+    text: Any = ffi.string(lib.pgs_error_text(code))
+    return str(text, "ascii")
 
 
 def _check(code: int, what: str) -> None:
@@ -47,28 +49,48 @@ def _check(code: int, what: str) -> None:
         raise error_for(code, f"{what}: {describe(code)}")
 
 
-def readable(buffer: Buffer, name: str) -> Any:
+def readable(buffer: AnyBuffer, name: str) -> Any:
     """Return a buffer's bytes as the core reads them, without a copy.
 
     Raises:
         InvalidArgument: It is no buffer, or its bytes do not lie in one piece.
     """
+    content: Any = buffer
     try:
-        return ffi.from_buffer("unsigned char[]", buffer)
+        return ffi.from_buffer("unsigned char[]", content)
     except (TypeError, ValueError, BufferError) as error:
         raise InvalidArgument(f"{name}: wanted a contiguous buffer; {error}") from None
 
 
-def writable(buffer: Buffer, name: str) -> Any:
+def writable(buffer: AnyBuffer, name: str) -> Any:
     """Return a buffer's bytes as the core writes them, without a copy.
 
     Raises:
         InvalidArgument: It is read-only, no buffer, or not in one piece.
     """
+    content: Any = buffer
     try:
-        return ffi.from_buffer("unsigned char[]", buffer, require_writable=True)
+        return ffi.from_buffer("unsigned char[]", content, require_writable=True)
     except (TypeError, ValueError, BufferError) as error:
         raise InvalidArgument(f"{name}: wanted a writable contiguous buffer; {error}") from None
+
+
+def as_bytes_array(buffer: AnyBuffer, name: str) -> NDArray[np.uint8]:
+    """Return a buffer's bytes as an array of shape (bytes,), without a copy.
+
+    Raises:
+        InvalidArgument: It is no buffer, or its bytes do not lie in one piece.
+    """
+    readable(buffer, name)
+    content: Any = buffer
+    return np.frombuffer(content, dtype=np.uint8)
+
+
+def _array(ctype: str, array: NDArray[Any], *, is_result: bool = False) -> Any:
+    content: Any = array
+    if is_result:
+        return ffi.from_buffer(ctype, content, require_writable=True)
+    return ffi.from_buffer(ctype, content)
 
 
 def checked_address(address: int) -> int:
@@ -88,7 +110,7 @@ class CodecHandle:
     __slots__ = ("_params", "pointer")
 
     def __init__(
-        self, codec_id: int, level: int, filter_id: int, page_size: int, dictionary: Buffer
+        self, codec_id: int, level: int, filter_id: int, page_size: int, dictionary: AnyBuffer
     ) -> None:
         """Open the codec; level -1 is its default.
 
@@ -98,7 +120,7 @@ class CodecHandle:
             SystemMemoryError: There is no memory for its tables.
         """
         content = readable(dictionary, "dictionary")
-        params = ffi.new("struct pgs_codec_params *")
+        params: Any = ffi.new("struct pgs_codec_params *")
         params.struct_size = ffi.sizeof("struct pgs_codec_params")
         params.codec_id = codec_id
         params.level = level
@@ -184,9 +206,9 @@ class Coder:
             pages,
             page_count,
             address,
-            ffi.from_buffer("unsigned char[]", out, require_writable=True),
+            _array("unsigned char[]", out, is_result=True),
             out.shape[1],
-            ffi.from_buffer("uint32_t[]", sizes, require_writable=True),
+            _array("uint32_t[]", sizes, is_result=True),
         )
         _check(code, "pages")
 
@@ -209,12 +231,12 @@ class Coder:
                 self.pointer,
                 data,
                 len(data),
-                ffi.from_buffer("uint64_t[]", offsets),
-                ffi.from_buffer("uint32_t[]", sizes),
-                ffi.from_buffer("uint64_t[]", addresses),
+                _array("uint64_t[]", offsets),
+                _array("uint32_t[]", sizes),
+                _array("uint64_t[]", addresses),
                 len(offsets),
                 out,
-                ffi.from_buffer("int32_t[]", statuses, require_writable=True),
+                _array("int32_t[]", statuses, is_result=True),
             )
         )
 

@@ -18,8 +18,11 @@ from .filters import FILTERS, filter_id
 from .registry import CodecInfo, codec_info
 
 if TYPE_CHECKING:
+    from typing import Self
+
     from numpy.typing import NDArray
-    from typing_extensions import Buffer, Self
+
+    from .buffers import AnyBuffer
 
 __all__ = ["Codec", "EncodedPages"]
 
@@ -59,7 +62,8 @@ class EncodedPages:
     @property
     def is_raw(self) -> NDArray[np.bool_]:
         """Which pages did not shrink, shape (pages,)."""
-        return self.sizes == self.page_size
+        is_raw: NDArray[np.bool_] = self.sizes == self.page_size
+        return is_raw
 
 
 class Codec:
@@ -91,8 +95,8 @@ class Codec:
         name_or_id: str | int,
         *,
         level: int | None = None,
-        filter: str | int = "none",  # noqa: A002 - the word of the design, and keyword-only
-        dictionary: Buffer = b"",
+        filter: str | int = "none",
+        dictionary: AnyBuffer = b"",
         page_size: int = 4096,
     ) -> None:
         """Open a codec.
@@ -115,8 +119,10 @@ class Codec:
         self._level = _checked_level(self._info, level)
         self._page_size = _checked_page_size(page_size)
         filter_number = filter_id(filter)
-        self._filter_name = next(name for name, number in FILTERS.items() if number == filter_number)
-        self._dictionary_size = memoryview(dictionary).nbytes
+        self._filter_name = next(
+            name for name, number in FILTERS.items() if number == filter_number
+        )
+        self._dictionary_size = len(_lib.readable(dictionary, "dictionary"))
         if self._dictionary_size > _DICTIONARY_SIZE_MAX:
             raise InvalidArgument(
                 f"dictionary of {self._dictionary_size} bytes: at most {_DICTIONARY_SIZE_MAX}"
@@ -193,7 +199,7 @@ class Codec:
         coders = list(self._encoders) + list(self._decoders)
         return self._open_handle().memory_bytes + sum(coder.memory_bytes for coder in coders)
 
-    def encode(self, page: Buffer, *, address: int = 0) -> bytes | None:
+    def encode(self, page: AnyBuffer, *, address: int = 0) -> bytes | None:
         """Encode one page.
 
         Args:
@@ -215,7 +221,7 @@ class Codec:
         with self._coder(encodes=True) as coder:
             return coder.encode(source, address, self._cap)
 
-    def decode(self, data: Buffer, *, address: int = 0) -> bytes:
+    def decode(self, data: AnyBuffer, *, address: int = 0) -> bytes:
         """Decode one page.
 
         Args:
@@ -232,7 +238,7 @@ class Codec:
         with self._coder(encodes=False) as coder:
             return coder.decode(source, address)
 
-    def decode_into(self, data: Buffer, out: Buffer, *, address: int = 0) -> None:
+    def decode_into(self, data: AnyBuffer, out: AnyBuffer, *, address: int = 0) -> None:
         """Decode one page into a buffer.
 
         Args:
@@ -254,7 +260,7 @@ class Codec:
         with self._coder(encodes=False) as coder:
             coder.decode_into(source, address, target)
 
-    def encode_pages(self, pages: Buffer, *, address: int = 0) -> EncodedPages:
+    def encode_pages(self, pages: AnyBuffer, *, address: int = 0) -> EncodedPages:
         """Encode pages that follow each other.
 
         Args:
@@ -270,14 +276,14 @@ class Codec:
                 beyond 64 bits.
             Closed: After `close`.
         """
-        source = _lib.readable(pages, "pages")
-        page_count, rest = divmod(len(source), self._page_size)
+        flat = _lib.as_bytes_array(pages, "pages")
+        page_count, rest = divmod(len(flat), self._page_size)
         if rest:
             raise InvalidArgument(
-                f"pages of {len(source)} bytes: not a multiple of {self._page_size}"
+                f"pages of {len(flat)} bytes: not a multiple of {self._page_size}"
             )
         address = _lib.checked_address(address)
-        matrix = np.frombuffer(source, dtype=np.uint8).reshape(page_count, self._page_size)
+        matrix = flat.reshape(page_count, self._page_size)
         sizes = np.zeros(page_count, dtype=np.uint32)
         batch = max(1, _BATCH_BYTES // self._page_size)
         room = np.empty((min(batch, page_count), self._cap), dtype=np.uint8)
@@ -401,9 +407,7 @@ def _pack(
     )
 
 
-def _copy_raw(
-    encoded: EncodedPages, out: NDArray[np.uint8], statuses: NDArray[np.int32]
-) -> None:
+def _copy_raw(encoded: EncodedPages, out: NDArray[np.uint8], statuses: NDArray[np.int32]) -> None:
     """Copy pages that did not shrink, which no codec but "raw" decodes."""
     for page_no in np.flatnonzero(encoded.is_raw & (statuses != 0)):
         data = encoded[int(page_no)]

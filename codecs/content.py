@@ -9,7 +9,7 @@ from . import _lib
 from .errors import InvalidArgument
 
 if TYPE_CHECKING:
-    from typing_extensions import Buffer
+    from .buffers import AnyBuffer
 
 __all__ = ["checksum", "lzo1x_decode", "same_filled"]
 
@@ -17,8 +17,8 @@ _WORD_BYTES = 8
 _STRIPE_BYTES = 64
 
 
-def same_filled(page: Buffer) -> int | None:
-    """Return the 64-bit little-endian word that a page repeats, or None.
+def same_filled(page: AnyBuffer) -> int | None:
+    r"""Return the 64-bit little-endian word that a page repeats, or None.
 
     Args:
         page: A buffer of a multiple of 8 bytes.
@@ -26,7 +26,7 @@ def same_filled(page: Buffer) -> int | None:
     Raises:
         InvalidArgument: Another size, or no buffer.
 
-    >>> same_filled(b"\\x01" + bytes(7) + b"\\x01" + bytes(7))
+    >>> same_filled(b"\x01\0\0\0\0\0\0\0" * 4)
     1
     """
     content = _lib.readable(page, "page")
@@ -35,7 +35,7 @@ def same_filled(page: Buffer) -> int | None:
     return _lib.same_filled(content)
 
 
-def checksum(data: Buffer) -> int:
+def checksum(data: AnyBuffer) -> int:
     """Return a 64-bit checksum, for comparing within one run only.
 
     Its value may change with the library's version: never keep it in a file.
@@ -52,7 +52,7 @@ def checksum(data: Buffer) -> int:
     return _lib.checksum(content)
 
 
-def lzo1x_decode(data: Buffer, *, size_max: int) -> bytes:
+def lzo1x_decode(data: AnyBuffer, *, size_max: int) -> bytes:
     """Decode an LZO1X block, as found in kernels packed with lzop.
 
     Args:

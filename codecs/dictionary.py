@@ -14,7 +14,8 @@ from .filters import filter_id
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-    from typing_extensions import Buffer
+
+    from .buffers import AnyBuffer
 
 __all__ = ["train_dictionary"]
 
@@ -24,11 +25,11 @@ _PAGES_MIN: Final = 16  # fewer have nothing in common that would be worth its b
 
 
 def train_dictionary(
-    pages: Buffer,
+    pages: AnyBuffer,
     size: int,
     *,
     method: Literal["cover", "zstd"] = "cover",
-    filter: str | int = "none",  # noqa: A002 - the word of the design, and keyword-only
+    filter: str | int = "none",
     address: int = 0,
     page_size: int = 4096,
     tables: bool = True,
@@ -57,6 +58,8 @@ def train_dictionary(
     """
     if not _SIZE_MIN <= size <= _SIZE_MAX:
         raise InvalidArgument(f"dictionary of {size} bytes: wanted {_SIZE_MIN} to {_SIZE_MAX}")
+    if method not in ("cover", "zstd"):
+        raise InvalidArgument(f"method {method!r}: not one of cover, zstd")
     samples = _samples(pages, page_size, filter_id(filter), _lib.checked_address(address))
     if len(samples) < _PAGES_MIN:
         return b""
@@ -64,21 +67,19 @@ def train_dictionary(
     if method == "cover":
         source = _lib.readable(samples.reshape(-1), "pages")
         content = _lib.dict_cover(source, len(samples), page_size, content_size)
-    elif method == "zstd":
-        content = _train_zstd(samples, content_size)
     else:
-        raise InvalidArgument(f"method {method!r}: not one of cover, zstd")
-    if not tables or not content:
+        content = _train_zstd(samples, content_size)
+    if not tables or len(content) < _lib.DICT_TABLES_MAX:
         return content
     source = _lib.readable(samples.reshape(-1), "pages")
     return _lib.dict_add_tables(content, source, len(samples), page_size)
 
 
 def _samples(
-    pages: Buffer, page_size: int, filter_number: int, address: int
+    pages: AnyBuffer, page_size: int, filter_number: int, address: int
 ) -> NDArray[np.uint8]:
     """Return the pages as a codec sees them: filtered, without same-filled ones."""
-    flat = np.frombuffer(pages, dtype=np.uint8)
+    flat = _lib.as_bytes_array(pages, "pages")
     if page_size < 512 or page_size > 65536 or page_size & (page_size - 1):
         raise InvalidArgument(f"page size {page_size}: not a power of two from 512 to 65536")
     if len(flat) % page_size:
@@ -86,7 +87,7 @@ def _samples(
     matrix = flat.reshape(-1, page_size)
     words = matrix.view(np.uint64)
     where = np.flatnonzero((words != words[:, :1]).any(axis=1))
-    samples = matrix[where]
+    samples: NDArray[np.uint8] = matrix[where]
     for row, page_no in zip(samples, where, strict=True):
         at = (address + int(page_no) * page_size) % (1 << 64)
         _lib.filter_apply(filter_number, _lib.writable(row, "pages"), page_size, at)

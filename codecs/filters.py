@@ -11,7 +11,7 @@ from . import _lib
 from .errors import InvalidArgument
 
 if TYPE_CHECKING:
-    from typing_extensions import Buffer
+    from .buffers import AnyBuffer
 
 __all__ = ["FILTERS", "apply_filter", "filter_for", "filter_id", "undo_filter"]
 
@@ -52,7 +52,7 @@ def filter_id(name_or_id: str | int) -> int:
     raise InvalidArgument(f"filter {name_or_id!r}: not one of {', '.join(FILTERS)}")
 
 
-def apply_filter(name_or_id: str | int, data: Buffer, *, address: int = 0) -> None:
+def apply_filter(name_or_id: str | int, data: AnyBuffer, *, address: int = 0) -> None:
     """Make the targets of calls absolute, in place.
 
     Args:
@@ -68,7 +68,7 @@ def apply_filter(name_or_id: str | int, data: Buffer, *, address: int = 0) -> No
     _lib.filter_apply(filter_id(name_or_id), content, len(content), address)
 
 
-def undo_filter(name_or_id: str | int, data: Buffer, *, address: int = 0) -> None:
+def undo_filter(name_or_id: str | int, data: AnyBuffer, *, address: int = 0) -> None:
     """Undo `apply_filter` with the same arguments, in place.
 
     Args:
