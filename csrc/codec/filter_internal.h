@@ -22,6 +22,10 @@ extern const struct pgs_filter pgs_filter_thumb;
 extern const struct pgs_filter pgs_filter_arm64;
 extern const struct pgs_filter pgs_filter_riscv;
 
+/* pgs_filter_x86 in plain C, which does the same: it is what processors of
+ * other kinds use, and what the tests compare with. */
+extern const struct pgs_filter pgs_filter_x86_plain;
+
 /* NULL where there is no such filter. PGS_FILTER_NONE has one too. */
 const struct pgs_filter *pgs_filter_of(uint32_t filter_id);
 

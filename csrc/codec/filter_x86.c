@@ -137,6 +137,11 @@ ALWAYS_INLINE void walk(unsigned char *bytes, size_t size, uint64_t address, uin
     }
 }
 
+static void walk_plain(unsigned char *bytes, size_t size, uint64_t address, uint32_t sign)
+{
+    walk(bytes, size, address, sign, opcodes_plain);
+}
+
 #if defined(PGS_X86_64)
 __attribute__((target("avx2,bmi"))) static void walk_avx2(unsigned char *bytes, size_t size,
                                                           uint64_t address, uint32_t sign)
@@ -154,7 +159,7 @@ static void walk_best(unsigned char *bytes, size_t size, uint64_t address, uint3
 #else
 static void walk_best(unsigned char *bytes, size_t size, uint64_t address, uint32_t sign)
 {
-    walk(bytes, size, address, sign, opcodes_plain);
+    walk_plain(bytes, size, address, sign);
 }
 #endif
 
@@ -169,3 +174,15 @@ static void undo(unsigned char *bytes, size_t size, uint64_t address)
 }
 
 const struct pgs_filter pgs_filter_x86 = {apply, undo};
+
+static void apply_plain(unsigned char *bytes, size_t size, uint64_t address)
+{
+    walk_plain(bytes, size, address, 1);
+}
+
+static void undo_plain(unsigned char *bytes, size_t size, uint64_t address)
+{
+    walk_plain(bytes, size, address, UINT32_MAX);
+}
+
+const struct pgs_filter pgs_filter_x86_plain = {apply_plain, undo_plain};

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "check.h"
 
+#include "codec/filter_internal.h"
 #include "pagestep/codec.h"
 #include "pagestep/error.h"
 
@@ -62,6 +63,26 @@ static void test_undo_inverts_apply(void)
             CHECK_BYTES(bytes, saved, sizeof(bytes));
         }
         CHECK(id == PGS_FILTER_NONE ? changed == 0 : changed > 1000);
+    }
+}
+
+/* The vectors of this machine and plain C do the same. */
+static void test_x86_variants_agree(void)
+{
+    static unsigned char bytes[4096], same[4096];
+    struct noise noise = {77};
+    size_t round;
+
+    for (round = 0; round < 5000; round++) {
+        size_t size = round % 32 == 0 ? 4096 : noise_below(&noise, SIZE_MAX_TESTED);
+        fill(&noise, PGS_FILTER_X86, bytes, sizeof(bytes));
+        memcpy(same, bytes, sizeof(bytes));
+        CHECK_EQ(pgs_filter_apply(PGS_FILTER_X86, bytes, size, round), PGS_OK);
+        pgs_filter_x86_plain.apply(same, size, round);
+        CHECK_BYTES(bytes, same, sizeof(bytes));
+        CHECK_EQ(pgs_filter_undo(PGS_FILTER_X86, bytes, size, round), PGS_OK);
+        pgs_filter_x86_plain.undo(same, size, round);
+        CHECK_BYTES(bytes, same, sizeof(bytes));
     }
 }
 
@@ -162,6 +183,7 @@ static void test_leaves_alone(void)
 int main(void)
 {
     RUN(test_undo_inverts_apply);
+    RUN(test_x86_variants_agree);
     RUN(test_stays_in_bounds);
     RUN(test_unknown_id);
     RUN(test_targets_become_absolute);

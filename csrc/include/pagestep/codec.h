@@ -44,13 +44,19 @@ struct pgs_codec_params {
     uint32_t filter_id;   /* enum pgs_filter_id */
     uint32_t page_size;   /* a power of two, 512 to 65536 */
     uint32_t dict_size;   /* bytes, 0 for none, at most 1 MiB */
-    const void *dict;     /* copied; raw content, not a trained zstd header */
+    const void *dict;     /* copied; content, which may begin with zstd's tables */
 };
 
 /* Opens a codec.
  *
- * Errors: PGS_E_INVALID (unknown id, level or size out of range),
- * PGS_E_NOMEM, PGS_E_UNSUPPORTED. On error *codec_ret is NULL. */
+ * A dictionary that begins with zstd's magic number for dictionaries is taken
+ * as tables and content by PGS_CODEC_ZSTD, which then need not send tables
+ * with every page; its tables must be whole. To LZ4 all of it is content, of
+ * which only the last 65,535 bytes are in reach.
+ *
+ * Errors: PGS_E_INVALID (unknown id, level or size out of range, damaged
+ * tables), PGS_E_UNSUPPORTED (a dictionary for RAW or SAME), PGS_E_NOMEM. On
+ * error *codec_ret is NULL. */
 int pgs_codec_open(const struct pgs_codec_params *params, pgs_codec **codec_ret);
 
 /* Closes a codec; its coders must be closed before. NULL is accepted. */
@@ -119,6 +125,32 @@ int pgs_filter_undo(uint32_t filter_id, void *bytes, size_t size, uint64_t addre
  * only. Its value may change with the library's version and is never kept in
  * a file. */
 uint64_t pgs_checksum(const void *bytes, size_t size);
+
+/* Chooses a dictionary's content from pages, which lie one after the other
+ * and are as a coder sees them: filtered, none of them same-filled. Writes at
+ * most dict_cap bytes, what pages share most at the end; *dict_size_ret is how
+ * many, and 0 where the pages share nothing. The same pages give the same
+ * bytes on any machine. Takes RAM of a quarter of the pages'
+ * size and at most 130 MiB more.
+ *
+ * Errors: PGS_E_INVALID (page_size below 512 or not a multiple of 32, more
+ * than 128 GiB of pages), PGS_E_NOMEM. */
+int pgs_dict_cover(const void *pages, size_t page_count, uint32_t page_size, void *dict,
+                   size_t dict_cap, size_t *dict_size_ret);
+
+/* Writes zstd's tables for such pages, then the content, to dict, which has
+ * room for PGS_DICT_TABLES_MAX bytes more than the content.
+ *
+ * Errors: PGS_E_INVALID (content below PGS_DICT_TABLES_MAX bytes, no room, no
+ * pages, pages from which no tables can be made), PGS_E_NOMEM. */
+enum { PGS_DICT_TABLES_MAX = 256 };
+int pgs_dict_add_tables(const void *content, size_t content_size, const void *pages,
+                        size_t page_count, uint32_t page_size, void *dict, size_t dict_cap,
+                        size_t *dict_size_ret);
+
+/* Bytes of zstd's tables that a dictionary begins with; 0 where there are none
+ * or they are damaged. */
+size_t pgs_dict_tables_size(const void *dict, size_t dict_size);
 
 /* Decodes an LZO1X block, as found in kernels packed with lzop. Writes
  * at most dst_cap bytes; *dst_size_ret is how many. PGS_E_CORRUPT where the
