@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import operator
 import os
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
@@ -78,7 +79,7 @@ class Image:
         self._system_map = system_map
         self._symbols: Symbols | None = None
         self._identity: str | None = None
-        self._starts = np.array([e.image_offset for e in layout.extents], np.int64)
+        self._starts = [extent.image_offset for extent in layout.extents]
         self.arch = arch
         self.byteorder = byteorder
         self.kind = unpacked.kind
@@ -249,7 +250,7 @@ class Image:
         """Copy image bytes to a buffer, zeros where the file holds none."""
         source = self._open()
         end = offset + out.nbytes
-        index = max(0, int(np.searchsorted(self._starts, offset, side="right")) - 1)
+        index = max(0, bisect_right(self._starts, offset) - 1)
         at = offset
         while at < end:
             extent = self.extents[index] if index < len(self.extents) else None
@@ -326,7 +327,7 @@ class Image:
 
     def _bytes(self, offset: int, size: int) -> Bytes:
         source = self._open()
-        index = int(np.searchsorted(self._starts, offset, side="right")) - 1
+        index = bisect_right(self._starts, offset) - 1
         if index >= 0:
             extent = self.extents[index]
             into = offset - extent.image_offset

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -81,7 +82,7 @@ class AddressMap:
 
     def address_of(self, offset: int) -> int:
         """Return the virtual address of an image offset."""
-        index = int(np.searchsorted(self._offsets, offset, side="right")) - 1
+        index = bisect_right(self._offsets, offset) - 1
         return (self._addresses[index] + offset - self._offsets[index]) % ADDRESS_END
 
     def offsets_of(self, addresses: NDArray[np.uint64]) -> NDArray[np.int64]:
