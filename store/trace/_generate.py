@@ -17,7 +17,7 @@ from ._trace_format import KIND_FETCH, KIND_READ, KIND_WRITE, PAGE_COUNT_MAX
 _BLOCK_EVENTS = 1 << 16
 _RUN_PAGES = 4  # pages are dealt to the sets in runs of neighbours, as a linker lays out code
 
-# Instructions from an event to the next, at these quantiles of the recorded trace (mean 140).
+# Instructions from an event to the next, at these quantiles of the recorded trace (mean 145).
 _DELTA_QUANTILES = (0.0, 0.01, 0.10, 0.50, 0.90, 0.99, 0.9999, 1.0)
 _DELTA_VALUES = (0.0, 0.0, 1.0, 17.0, 78.0, 556.0, 10_000.0, 800_000.0)
 
@@ -27,32 +27,32 @@ class TraceShape:
     """Shape of a made trace; the defaults are measured on data/x86-cloud-boot.trace.
 
     Attributes:
-        startup_events: Share of the events that are start-up (4.3 of 20.1 M).
-        startup_pages: Share of the image that only start-up touches (5,203 of 11,776 pages).
-        working_pages: Share of the image that all later phases touch (1,753 of 11,776).
-        phase_pages: Share of the image that one phase touches (median 723 of 11,776; from 630
-            in an idle phase to 1,188 where modules are loaded).
+        startup_events: Share of the events that are start-up (4.0 of 19.4 M).
+        startup_pages: Share of the image that only start-up touches (3,866 of 8,881 pages).
+        working_pages: Share of the image that all later phases touch (1,683 of 8,881).
+        phase_pages: Share of the image that one phase touches (median 677 of 8,881; from 594
+            in an idle phase to 1,136 where modules are loaded).
         overlap: Share of a phase's pages that the phase before touched too (median 0.88).
-        code_pages: Share of the image that is code, at its beginning (3,586 of 11,776).
-        working_code: Share of the working pages that are code (1,094 of 1,753). Code is made
-            the more popular, so that fetches come near their measured 0.70 of the events.
-        write_events: Share of accesses to data that are writes (504 of 6,079 thousand).
-        sequential: Share of events on the page after the last one (0.034).
-        zipf: Exponent of popularity by rank (median of the phases 1.25).
+        code_pages: Share of the image that is code, at its beginning (3,586 of 8,881).
+        working_code: Share of the working pages that are code (1,094 of 1,683). Code is made
+            the more popular, so that fetches come near their measured 0.72 of the events.
+        write_events: Share of accesses to data that are writes (349 of 5,338 thousand).
+        sequential: Share of events on the page after the last one (0.036).
+        zipf: Exponent of popularity by rank (median of the phases 1.39).
         path_events: Mean length of a path, the run of pages that a call touches. Not measured.
         paths: Paths of a phase; those it takes are drawn by Zipf too. Not measured.
     """
 
     startup_events: float = 0.21
-    startup_pages: float = 0.44
-    working_pages: float = 0.15
-    phase_pages: float = 0.061
+    startup_pages: float = 0.435
+    working_pages: float = 0.19
+    phase_pages: float = 0.076
     overlap: float = 0.88
-    code_pages: float = 0.30
-    working_code: float = 0.62
-    write_events: float = 0.083
-    sequential: float = 0.034
-    zipf: float = 1.25
+    code_pages: float = 0.40
+    working_code: float = 0.65
+    write_events: float = 0.065
+    sequential: float = 0.036
+    zipf: float = 1.39
     path_events: int = 24
     paths: int = 400
 
