@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from itertools import product
+from itertools import pairwise, product
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +16,13 @@ from pagestep.store.trace import (
     Block,
     LruCurve,
     Trace,
+    _analysis,  # pyright: ignore[reportPrivateUsage]
     belady_misses,
     between,
     collapse_repeats,
     lru_misses,
     working_set_sizes,
 )
-from pagestep.store.trace import _analysis  # pyright: ignore[reportPrivateUsage]
 
 SAMPLE = Path(__file__).parents[2] / "data" / "x86-cloud-boot.trace"
 
@@ -90,7 +90,7 @@ def test_belady_is_the_best_there_is(pages: list[int], frames: int) -> None:
 @given(PAGES, st.integers(1, 14))
 def test_collapsing_changes_no_count(pages: list[int], frames: int) -> None:
     collapsed = collapse_repeats(array(pages))
-    assert all(a != b for a, b in zip(collapsed[:-1], collapsed[1:], strict=True))
+    assert all(a != b for a, b in pairwise(collapsed.tolist()))
     assert lru_slowly(collapsed.tolist(), frames) == lru_slowly(pages, frames)
 
 

@@ -2,6 +2,8 @@
 from __future__ import annotations
 
 import io
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -67,11 +69,11 @@ def test_the_shape_is_the_recorded_one() -> None:
         set(between(trace, name, following).pages.tolist())
         for name, following in zip(names, [*names[1:], None], strict=True)
     ]
-    later: set[int] = set().union(*sets[1:])
+    later = set[int]().union(*sets[1:])
     assert len(sets[0] - later) / pages == pytest.approx(shape.startup_pages, rel=0.1)
     assert shape.phase_pages < len(later) / pages < shape.working_pages
     overlaps: list[float] = []
-    for before, phase in zip(sets[1:-1], sets[2:], strict=True):
+    for before, phase in pairwise(sets[1:]):
         assert len(phase) / pages == pytest.approx(shape.phase_pages, rel=0.2)
         assert phase != before
         overlaps.append(len(phase & before) / len(phase))
@@ -88,7 +90,7 @@ def test_the_shape_is_the_recorded_one() -> None:
         (1, {"events": 1, "seed": 0, "phases": 0}),
     ],
 )
-def test_wrong_arguments_are_refused_at_once(page_count: int, options: dict[str, int]) -> None:
+def test_wrong_arguments_are_refused_at_once(page_count: int, options: dict[str, Any]) -> None:
     with pytest.raises(InvalidArgument):
         generate(page_count, **options)
 
