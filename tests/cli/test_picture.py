@@ -91,7 +91,7 @@ def test_without_matplotlib_the_error_says_how_to_get_it(
 def test_no_fault_is_lost_between_the_bars(steps: list[tuple[int, int]]) -> None:
     at = np.cumsum([0.0, *(step + 0.5 for step, _ in steps[1:])])
     counts = np.array([float(count) for _, count in steps])
-    edges = np.arange(17) * (float(at[-1]) / 16)
+    edges = np.arange(17, dtype=np.float64) * (float(at[-1]) / 16)
     heights = _picture._spread(at, counts, edges)  # pyright: ignore[reportPrivateUsage]
     assert float(heights.sum()) == pytest.approx(float(counts.sum()))
     assert float(heights.min()) >= 0

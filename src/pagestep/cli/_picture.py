@@ -158,7 +158,7 @@ def _draw_faults(
 ) -> None:
     tiers = list(_FAULT_COLOURS)
     tiers += sorted({tier for sample in samples for tier in sample.faults_by_tier} - set(tiers))
-    edges = np.arange(_FAULT_BINS + 1) * (float(at[-1]) / _FAULT_BINS)
+    edges = np.arange(_FAULT_BINS + 1, dtype=np.float64) * (float(at[-1]) / _FAULT_BINS)
     most = 0.0
     for tier in tiers:
         faults = np.array([sample.faults_by_tier.get(tier, 0) for sample in samples])
