@@ -6,8 +6,8 @@ The recording is zstd of a numpy ``savez``: ``dt`` uint32 (instructions since th
 ``kind`` uint8 (0 fetch, 1 read, 2 write); beside it a text file of phases, a line each of
 instruction count, event index and name.
 
-Pages beyond the image (modules) have no bytes in it that a replay could verify: their events are
-dropped, and their number is printed. Their time goes to the next event.
+Pages beyond the image (bss, modules) have no bytes in it that a replay could verify: their events
+are dropped, and their number is printed. Their time goes to the next event.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from ._trace_format import KIND_FETCH, KIND_READ, KIND_WRITE, PAGE_COUNT_MAX
 _BLOCK_EVENTS = 1 << 16
 _RUN_PAGES = 4  # pages are dealt to the sets in runs of neighbours, as a linker lays out code
 
-# Instructions from an event to the next, at these quantiles of the recorded trace (mean 140).
+# Instructions from an event to the next, at these quantiles of the recorded trace (mean 145).
 _DELTA_QUANTILES = (0.0, 0.01, 0.10, 0.50, 0.90, 0.99, 0.9999, 1.0)
 _DELTA_VALUES = (0.0, 0.0, 1.0, 17.0, 78.0, 556.0, 10_000.0, 800_000.0)
 
@@ -27,34 +27,38 @@ class TraceShape:
     """Shape of a made trace; the defaults are measured on data/x86-cloud-boot.trace.
 
     Attributes:
-        startup_events: Share of the events that are start-up (4.3 of 20.1 M).
-        startup_pages: Share of the image that only start-up touches (5,203 of 11,776 pages).
-        working_pages: Share of the image that all later phases touch (1,753 of 11,776).
-        phase_pages: Share of the image that one phase touches (median 723 of 11,776; from 630
-            in an idle phase to 1,188 where modules are loaded).
+        startup_events: Share of the events that are start-up (4.0 of 19.4 M).
+        startup_pages: Share of the image that only start-up touches (3,866 of 8,881 pages).
+        working_pages: Share of the image that later phases can touch (1,683 of 8,881).
+        phase_pages: Share of the image that one phase touches (median 677 of 8,881; from 594
+            in an idle phase to 1,136 where modules are loaded).
         overlap: Share of a phase's pages that the phase before touched too (median 0.88).
-        code_pages: Share of the image that is code, at its beginning (3,586 of 11,776).
-        working_code: Share of the working pages that are code (1,094 of 1,753). Code is made
-            the more popular, so that fetches come near their measured 0.70 of the events.
-        write_events: Share of accesses to data that are writes (504 of 6,079 thousand).
-        sequential: Share of events on the page after the last one (0.034).
-        zipf: Exponent of popularity by rank (median of the phases 1.25).
+        code_pages: Share of the image that is code, at its beginning (3,586 of 8,881).
+        working_code: Share of the working pages that are code (1,094 of 1,683). Code is made
+            the more popular, so that fetches come near their measured 0.72 of the events.
+        write_events: Share of accesses to data that are writes (349 of 5,338 thousand).
+        sequential: Share of events on the page after the last one (0.036).
+        zipf: Exponent of popularity by rank (median of the phases 1.39).
         path_events: Mean length of a path, the run of pages that a call touches. Not measured.
-        paths: Paths of a phase; those it takes are drawn by Zipf too. Not measured.
+        paths: Paths of a phase. Not measured.
+        path_zipf: Exponent of popularity of the paths. Not measured: chosen so that LRU's
+            misses fall with more frames as on the recorded trace. Per event they are two to
+            four times as many, since real loops go on for longer.
     """
 
     startup_events: float = 0.21
-    startup_pages: float = 0.44
-    working_pages: float = 0.15
-    phase_pages: float = 0.061
+    startup_pages: float = 0.435
+    working_pages: float = 0.19
+    phase_pages: float = 0.076
     overlap: float = 0.88
-    code_pages: float = 0.30
-    working_code: float = 0.62
-    write_events: float = 0.083
-    sequential: float = 0.034
-    zipf: float = 1.25
+    code_pages: float = 0.40
+    working_code: float = 0.65
+    write_events: float = 0.065
+    sequential: float = 0.036
+    zipf: float = 1.39
     path_events: int = 24
     paths: int = 400
+    path_zipf: float = 0.8
 
 
 _SHAPE_MEASURED = TraceShape()
@@ -123,7 +127,7 @@ class _Maker:
         for phase, end in enumerate(ends):
             if phase > 1:
                 phase_set = self._next_set(phase_set)
-            walk = _Walk(self._random, phase_set, self._page_count, self._shape)
+            walk = _Walk(self._random, phase_set, self._shape)
             begin = first
             name = "startup" if phase == 0 else f"phase-{phase}"
             marks = [(0, name)]
@@ -157,7 +161,7 @@ class _Maker:
         kept = int(size * self._shape.overlap)
         chosen = np.concatenate([old[:kept], new, old[kept:]])[:size]
         # Ranks are drawn anew, and code draws the better ones.
-        key = self._random.random(size) * np.where(chosen < self._code_end, 0.5, 1.0)
+        key = self._random.random(size) * np.where(chosen < self._code_end, 0.35, 1.0)
         return chosen[np.argsort(key, kind="stable")]
 
     def _swept(
@@ -188,7 +192,6 @@ class _Walk:
         self,
         random: np.random.Generator,
         pages: npt.NDArray[np.int64],
-        page_count: int,
         shape: TraceShape,
     ) -> None:
         self._random = random
@@ -200,12 +203,13 @@ class _Walk:
         # Every page of the set lies on some path, so that the phase has the size it states.
         places = np.argsort(random.random(count), kind="stable")[: len(pages)]
         steps[places] = pages[: len(places)]
-        follows = random.random(count) < shape.sequential
-        follows[0] = False
-        (after,) = np.nonzero(follows)
-        steps[after] = (steps[after - 1] + 1) % page_count
+        # Paths run on to the next page where that is in the set, so that the set stays what it is.
+        can_follow = np.isin(steps[:-1] + 1, pages)
+        chance = shape.sequential * count / max(1, int(can_follow.sum()))
+        (before,) = np.nonzero(can_follow & (random.random(count - 1) < chance))
+        steps[before + 1] = steps[before] + 1
         self._steps = steps
-        self._zipf_exponent = shape.zipf
+        self._path_zipf = shape.path_zipf
 
     def _zipf(self, size: int, count: int, exponent: float) -> npt.NDArray[np.int64]:
         ranks: npt.NDArray[np.float64] = np.arange(1, size + 1, dtype=np.float64)
@@ -219,7 +223,7 @@ class _Walk:
         parts = [self._left]
         have = len(self._left)
         while have < count:
-            taken = self._zipf(len(self._starts) - 1, 1 + (count - have) // 16, self._zipf_exponent)
+            taken = self._zipf(len(self._starts) - 1, 1 + (count - have) // 16, self._path_zipf)
             lengths = self._starts[taken + 1] - self._starts[taken]
             offsets = np.arange(int(lengths.sum())) - np.repeat(
                 np.cumsum(lengths) - lengths, lengths

@@ -93,6 +93,14 @@ def stored_size_max(raw_size: int) -> int:
     return raw_size + (raw_size >> 8) + 128
 
 
+def chained_crc(block_header: bytes, chain_crc: int) -> int:
+    """Return the CRC-32 of all block headers when one more has come.
+
+    The header's own CRC is left out: over bytes that end in their CRC, it is always the same.
+    """
+    return zlib.crc32(block_header[: RECORD_HEADER_SIZE - 4], chain_crc)
+
+
 def _seal(body: bytes) -> bytes:
     """Return ``body`` with its last four bytes replaced by the CRC-32 of the others."""
     return body[:-4] + _CRC.pack(zlib.crc32(body[:-4]))
@@ -170,7 +178,7 @@ class Totals:
         event_count: Events in all blocks.
         mark_count: Marks in all blocks.
         time_last: Time of the last event in the trace's clock; 0 without events.
-        chain_crc: CRC-32 of all block headers in order.
+        chain_crc: CRC-32 of all block headers in order, without their own CRCs.
     """
 
     block_count: int

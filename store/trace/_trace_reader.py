@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import io
 import os
-import zlib
 from collections.abc import Iterator
 from types import TracebackType
 from typing import BinaryIO, Self
@@ -21,6 +20,7 @@ from ._trace_format import (
     RECORD_HEADER_SIZE,
     BlockHeader,
     Totals,
+    chained_crc,
     header_size_of,
     parse_header,
     parse_record_header,
@@ -192,7 +192,7 @@ class Trace:
                 break
             _check_place(header, events, time_last)
             block = self._payload(header)
-            chain_crc = zlib.crc32(data, chain_crc)
+            chain_crc = chained_crc(data, chain_crc)
             blocks += 1
             events += len(block)
             marks += len(block.marks)

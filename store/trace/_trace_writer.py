@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import zlib
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
@@ -27,10 +26,10 @@ from ._trace_format import (
     PAGE_COUNT_MAX,
     PAGE_SIZE_MAX,
     PAGE_SIZE_MIN,
-    RECORD_HEADER_SIZE,
     TIME_MAX,
     Header,
     Totals,
+    chained_crc,
     is_clock_name,
 )
 
@@ -228,7 +227,7 @@ class TraceWriter:
             compressor=self._compressor,
         )
         self._file.write(data)
-        self._chain_crc = zlib.crc32(data[:RECORD_HEADER_SIZE], self._chain_crc)
+        self._chain_crc = chained_crc(data, self._chain_crc)
         self._blocks += 1
         self._events += len(block)
         self._mark_count += len(block.marks)
