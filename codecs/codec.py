@@ -347,6 +347,11 @@ class Codec:
             raise _corrupt(bad, addresses)
         return out
 
+    @property
+    def handle(self) -> _lib.CodecHandle:
+        """What the store, and others who call the C interface, hold on to: ``.pointer``."""
+        return self._open_handle()
+
     def _open_handle(self) -> _lib.CodecHandle:
         handle = self._handle
         if handle is None:

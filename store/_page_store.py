@@ -77,9 +77,14 @@ class PageStore:
                 dictionary=dictionary,
                 page_size=image.page_size,
             )
-        self._codec = codec
-        self._handle: Any = self._open_core(ram, policy, pool_percent, timed)
-        self._object = self._add_object(scratch)
+        # What the core uses must go after it; and it goes with the last reference, of which
+        # a call that is under way, and a view, have one of their own.
+        kept = [codec.handle]
+        self._handle: Any = ffi.gc(
+            self._open_core(ram, policy, pool_percent, timed),
+            lambda core, _kept=kept: lib.pgs_store_close(core),
+        )
+        self._object = self._add_object(scratch, kept)
 
     @classmethod
     def open(
@@ -171,17 +176,15 @@ class PageStore:
         handle = ffi.new("pgs_store **")
         code = lib.pgs_store_open(params, handle)
         check(code, f"a store of {self.page_size}-byte pages cannot be opened in {budget} bytes")
-        # The core goes with the last reference: a call that is under way, or a view, has
-        # one of its own.
-        return ffi.gc(handle[0], lib.pgs_store_close)
+        return handle[0]
 
-    def _backing(self, scratch: bool | str | os.PathLike[str]) -> Any:
+    def _backing(self, scratch: bool | str | os.PathLike[str], kept: list[Any]) -> Any:
         image = self.image
         backing = ffi.new("struct pgs_backing *")
         if image.file is None:
             flat = np.ascontiguousarray(image.flat()).reshape(-1)
-            self._bytes = ffi.from_buffer(flat)
-            code = lib.pgs_backing_memory(self._bytes, flat.size, self.page_size, backing)
+            kept.append(ffi.from_buffer(flat))
+            code = lib.pgs_backing_memory(kept[-1], flat.size, self.page_size, backing)
         else:
             extents = ffi.new("struct pgs_extent[]", max(1, len(image.extents)))
             for row, extent in zip(extents, image.extents, strict=False):
@@ -204,12 +207,12 @@ class PageStore:
         check(code, "the scratch file cannot be used")
         return over
 
-    def _add_object(self, scratch: bool | str | os.PathLike[str]) -> int:
+    def _add_object(self, scratch: bool | str | os.PathLike[str], kept: list[Any]) -> int:
         image = self.image
-        backing = self._backing(scratch)
+        backing = self._backing(scratch, kept)
         number = ffi.new("uint32_t *")
         code = lib.pgs_object_add(
-            self._handle, self.page_count, image.base, backing, self._codec.pointer, number
+            self._handle, self.page_count, image.base, backing, kept[0].pointer, number
         )
         if code < 0 and backing.close:
             backing.close(backing.ctx)
