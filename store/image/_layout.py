@@ -70,7 +70,6 @@ class AddressMap:
         ends = [offset for _, offset, _ in pieces[1:]] + [size]
         self._offsets = [0] + [offset for _, offset, _ in pieces[1:]]
         self._addresses = [pieces[0][0] - pieces[0][1]] + [address for address, _, _ in pieces[1:]]
-        self._size = size
         # An address is looked up among the bytes of the pieces first, then with each piece
         # stretched over the gap behind it, so that every page has an address that leads back.
         stretched = [
@@ -91,7 +90,6 @@ class AddressMap:
         missing = offsets < 0
         if missing.any():
             offsets[missing] = _look_up(self._stretched, addresses[missing])
-        offsets[offsets >= self._size] = -1
         return offsets
 
 

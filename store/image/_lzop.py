@@ -22,8 +22,10 @@ _EXTRA_FIELD, _FILTER, _HEADER_CRC32, _MULTIPART = 0x0040, 0x0800, 0x1000, 0x040
 
 def _lzo1x(data: bytes, max_size: int) -> bytes:
     # Imported when first needed: the rest of this package works without the extension.
-    codecs: Any = import_module("pagestep.codecs")
-    decoded: bytes = codecs.lzo1x_decode(data, max_size)
+    decode: Any = getattr(import_module("pagestep.codecs"), "lzo1x_decode", None)
+    if decode is None:
+        raise ImportError("this build of pagestep has no LZO1X decoder")
+    decoded: bytes = decode(data, max_size)
     return decoded
 
 

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 import zstandard
 
-from pagestep.codecs.errors import BadImage, PageStepError
+from pagestep.codecs.errors import BadImage, StoreIOError
 
 from ._lzop import LZOP_MAGIC, decode_lzop
 from pagestep.store._size import show_size
@@ -52,8 +52,18 @@ MAGICS: tuple[tuple[bytes, str], ...] = (
 
 
 def payload_format(head: bytes) -> str | None:
-    """Return the name of the compressed format that these first bytes begin, or None."""
-    return next((name for magic, name in MAGICS if head.startswith(magic)), None)
+    """Return the name of the compressed format that these first 16 bytes begin, or None."""
+    name = next((name for magic, name in MAGICS if head.startswith(magic)), None)
+    return None if name == "lzma" and not _is_lzma(head) else name
+
+
+def _is_lzma(head: bytes) -> bool:
+    # Three bytes are little to go by. Encoders choose 2**n or 2**n + 2**(n-1) bytes of
+    # dictionary, and the size is not given or could be a file's; xz checks the same.
+    dictionary, size = struct.unpack("<IQ", head[1:13].ljust(12, b"\0"))
+    lowest_bit = dictionary & -dictionary
+    regular = dictionary > 0 and dictionary in (lowest_bit, 3 * lowest_bit)
+    return regular and (size == (1 << 64) - 1 or size < 1 << 38)
 
 
 class _Decompressor(Protocol):
@@ -199,7 +209,7 @@ def decompress_payload(
             f"{stream.taken} bytes that decode to {spool.size - start}: the file is cut off; "
             "fetch it again"
         ) from None
-    except PageStepError:
+    except (BadImage, StoreIOError, ImportError):
         raise
     except MemoryError as error:
         raise BadImage(
@@ -207,7 +217,7 @@ def decompress_payload(
             f"there is (its limit is {show_size(LZMA_MEMORY_MAX)})"
         ) from error
     # What the decoders raise on damaged data: zlib.error, LZMAError, OSError, EOFError,
-    # ValueError, ZstdError, RuntimeError (lz4): no common base but this.
+    # ValueError, ZstdError, RuntimeError (lz4), CorruptPage (lzo): no common base but this.
     except Exception as error:
         raise BadImage(
             f"{source.name}: the {format_name} payload at offset {offset} is damaged after "

@@ -24,8 +24,10 @@ from typing import Any
 
 CORPUS = Path(__file__).resolve().parent / "corpus"
 INPUT_MAX = 16 << 10
-TARGETS = ("elf", "boot", "system-map", "gzip", "xz", "lzma", "lz4", "lz4-legacy", "zstd")
-TARGETS += ("bzip2", "lzo")
+TARGETS = (
+    *("elf", "boot", "system-map"),
+    *("gzip", "xz", "lzma", "lz4", "lz4-legacy", "zstd", "bzip2", "lzo"),
+)
 
 
 def _decoder(format_name: str) -> Callable[[bytes], None]:

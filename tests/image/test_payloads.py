@@ -19,8 +19,11 @@ import pytest
 import zstandard
 
 import pagestep.codecs
-from pagestep.codecs.errors import BadImage, StoreIOError
+from pagestep.codecs.errors import BadImage, CorruptPage, StoreIOError
 from pagestep.store.image import Image
+from pagestep.store.image._lzop import decode_lzop
+from pagestep.store.image._source import BufferSource
+from pagestep.store.image._stream import Input, Malformed
 
 from . import builders as b
 from .lzo1x import lzo1x_decode
@@ -190,10 +193,13 @@ def claims() -> Iterator[tuple[str, bytes]]:
     terabytes = 4 << 40
     zstd = zstandard.compress(b"")  # then a frame header that claims 4 TiB
     yield "zstd content size", zstd[:4] + b"\xe0" + struct.pack("<Q", terabytes) + b"\x01\0\0"
-    yield "zstd window", zstd[:4] + b"\x00" + b"\xf8" + b"\x01\0\0"
+    wide = zstandard.ZstdCompressionParameters(window_log=28)
+    stream = zstandard.ZstdCompressor(compression_params=wide).compressobj()
+    yield "zstd window", stream.compress(VMLINUX) + stream.flush()
     alone = lzma.compress(VMLINUX, lzma.FORMAT_ALONE)
     yield "lzma size", alone[:5] + struct.pack("<Q", terabytes) + alone[13:]
-    yield "lzma dictionary", b"\x5d\0\0\0\xf0" + alone[5:]
+    yield "lzma dictionary", b"\x5d\0\0\0\xc0" + alone[5:]
+    yield "lzma odd dictionary", b"\x5d\0\0\0\xf0" + alone[5:]
     yield "lz4 block", b"\x02\x21\x4c\x18" + struct.pack("<I", 0x7FFFFFFF) + bytes(100)
     stored = b.lzop_stored(VMLINUX)
     yield "lzop block", stored[:38] + struct.pack(">II", 0xFFFFFFF0, 0xFFFFFFF0) + stored[46:]
@@ -250,6 +256,28 @@ def test_layers_without_end_are_refused() -> None:
         Image.open(data)
 
 
+@pytest.mark.parametrize("sizes", [(0xFFFFFFF0, 10), (100, 101), (100, 0)])
+def test_lzop_blocks_that_claim_too_much_never_reach_the_decoder(sizes: tuple[int, int]) -> None:
+    called: list[int] = []
+
+    def decoder(data: bytes, max_size: int) -> bytes:
+        called.append(max_size)
+        return data
+
+    empty = b.lzop_stored(b"")
+    data = empty[:-4] + struct.pack(">III", *sizes, 1) + bytes(200)
+    stream = Input(BufferSource(data, "test"), 0, len(data))
+    with pytest.raises(Malformed, match=f"claims {sizes[1]} bytes that decode to {sizes[0]}"):
+        list(decode_lzop(stream, decoder))
+    assert not called
+
+
+def test_a_legacy_lz4_kernel_of_whole_blocks_ends_before_what_follows() -> None:
+    kernel = bytes(64) + b"\x01" * ((16 << 20) - 64)
+    with Image.open(b.zimage(b.lz4_legacy(kernel), len(kernel), table=False)) as image:
+        assert image.page_count == 4096
+
+
 def test_lzop_checksums_are_checked() -> None:
     for flags, checksum in ((0x01, zlib.adler32), (0x100, zlib.crc32)):
         stored = bytearray(b.lzop_stored(VMLINUX, flags=flags))
@@ -260,6 +288,18 @@ def test_lzop_checksums_are_checked() -> None:
         stored[200] ^= 1
         with pytest.raises(BadImage, match="checksum of its block"):
             Image.open(bytes(stored))
+
+
+def test_an_lzo_block_that_the_core_refuses_is_a_bad_image(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(data: bytes, max_size: int) -> bytes:
+        raise CorruptPage("LZO1X: a match before the start")
+
+    monkeypatch.setattr(pagestep.codecs, "lzo1x_decode", refuse, raising=False)
+    block = struct.pack(">III", 100, 3, 0) + b"abc" + bytes(4)
+    with pytest.raises(BadImage, match=r"lzo payload .* damaged .*: LZO1X: a match before"):
+        Image.open(b.lzop_stored(b"")[:-4] + block)
 
 
 def test_the_scratch_folder_can_be_chosen(tmp_path: Path) -> None:
