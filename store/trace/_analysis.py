@@ -114,7 +114,6 @@ class LruCurve:
         rank = np.cumsum(has_next, dtype=np.int32) - np.int32(1)
         repeats_within = _greater_before(rank[previous[reuses]])
         distances = reuses - previous[reuses] - 1 - repeats_within
-        distances = distances[distances >= 0]
         counts = np.bincount(distances, minlength=len(self._histogram))
         counts[: len(self._histogram)] += self._histogram
         self._histogram = counts

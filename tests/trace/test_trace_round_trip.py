@@ -152,6 +152,19 @@ def test_a_pipe_carries_a_trace_and_is_read_once() -> None:
     thread.join()
 
 
+class Trickle(io.BytesIO):
+    """Gives three bytes at a time, as a slow pipe may."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        assert size is not None
+        return super().read(min(size, 3))
+
+
+def test_short_reads_are_gathered() -> None:
+    items: list[Event | str] = ["begin", *((i % 9, i % 3, i) for i in range(100)), "end"]
+    assert read(Trickle(write(items, page_count=9, block_events=30))) == items
+
+
 def test_a_file_is_read_again_but_one_iteration_at_a_time() -> None:
     items: list[Event | str] = [(i % 4, 0, i) for i in range(50)]
     trace = Trace.open(io.BytesIO(write(items, page_count=4, block_events=10)))
