@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
@@ -359,7 +359,7 @@ class Codec:
         return handle
 
     @contextmanager
-    def _coder(self, *, encodes: bool) -> Iterator[_lib.Coder]:
+    def _coder(self, *, encodes: bool) -> Generator[_lib.Coder]:
         """Lend a coder to this thread; deques need no lock for this."""
         handle = self._open_handle()
         waiting = self._encoders if encodes else self._decoders

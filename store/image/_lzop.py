@@ -6,8 +6,8 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Callable, Iterator
-from importlib import import_module
-from typing import Any
+
+from pagestep import codecs
 
 from ._stream import Input, Malformed
 
@@ -21,12 +21,7 @@ _EXTRA_FIELD, _FILTER, _HEADER_CRC32, _MULTIPART = 0x0040, 0x0800, 0x1000, 0x040
 
 
 def _lzo1x(data: bytes, max_size: int) -> bytes:
-    # Imported when first needed: the rest of this package works without the extension.
-    decode: Any = getattr(import_module("pagestep.codecs"), "lzo1x_decode", None)
-    if decode is None:
-        raise ImportError("this build of pagestep has no LZO1X decoder")
-    decoded: bytes = decode(data, max_size)
-    return decoded
+    return codecs.lzo1x_decode(data, size_max=max_size)
 
 
 class _Header:

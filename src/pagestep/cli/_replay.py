@@ -117,14 +117,20 @@ def _show(found: dict[str, Any], image: Image) -> None:
 @click.command()
 @click.argument("image", type=click.Path(path_type=Path))
 @image_options
-@click.option("--trace", type=click.Path(path_type=Path), help="A trace of this image; else one is made up.")
+@click.option(
+    "--trace", type=click.Path(path_type=Path), help="A trace of this image; else one is made up."
+)
 @click.option("--ram", default="8MiB", show_default=True, help="The budget.")
 @click.option("--policy", type=click.Choice(["s3fifo", "lru"]), default="s3fifo", show_default=True)
 @click.option("--codec", default="lz4", show_default=True, help="Codec of compressed pages.")
 @click.option("--codec-level", type=int, help="The codec's level.")
 @click.option("--dictionary/--no-dictionary", default=True, help="Train one on the image first.")
-@click.option("--pool-percent", default=50, show_default=True, help="Of the budget, for compressed pages.")
-@click.option("--scratch/--no-scratch", default=True, help="Written pages may go to a temporary file.")
+@click.option(
+    "--pool-percent", default=50, show_default=True, help="Of the budget, for compressed pages."
+)
+@click.option(
+    "--scratch/--no-scratch", default=True, help="Written pages may go to a temporary file."
+)
 @click.option("--seed", default=1, show_default=True, help="For a trace that is made up.")
 @click.option("--picture", type=click.Path(path_type=Path), help="Draw the run into this file.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
