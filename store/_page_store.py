@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pagestep.codecs import Codec, filter_for
-from pagestep.codecs.errors import Closed, InvalidArgument, NoSuchPage, StoreIOError
+from pagestep.codecs.errors import BudgetExceeded, Closed, InvalidArgument, NoSuchPage, StoreIOError
 
 from ._binding import check, check_pages, ffi, lib, page_number_array, readable, writable
 from ._level import Level
@@ -177,6 +177,11 @@ class PageStore:
         params.pool_percent = pool_percent
         handle = ffi.new("pgs_store **")
         code = lib.pgs_store_open(params, handle)
+        if code == lib.PGS_E_BUDGET:
+            raise BudgetExceeded(
+                f"{budget} bytes cannot hold the fewest frames of {self.page_size} bytes that a "
+                "store needs, and what it keeps beside them: raise `ram`"
+            )
         check(code, f"a store of {self.page_size}-byte pages cannot be opened in {budget} bytes")
         return handle[0]
 

@@ -17,7 +17,7 @@ from rich.table import Table
 
 from pagestep import PageStepError
 
-__all__ = ["Group", "console", "print_json", "progress", "size", "table"]
+__all__ = ["Group", "busy", "console", "print_json", "progress", "size", "table"]
 
 # In a pipe lines are as long as they are. No markup: "[x]" in a file's name is its name.
 _PIPE_WIDTH = 10_000
@@ -109,6 +109,18 @@ def table(title: str, columns: list[str], rows: list[list[str]]) -> None:
         shown.add_row(*row)
     console.print(title, style="italic")
     console.print(shown)
+
+
+@contextmanager
+def busy(what: str) -> Generator[None]:
+    """Say on a terminal what is being done, for as long as it takes."""
+    shown = Console(stderr=True).status(what)
+    if sys.stderr.isatty():
+        shown.start()
+    try:
+        yield
+    finally:
+        shown.stop()
 
 
 @contextmanager
