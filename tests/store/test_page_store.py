@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import array
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -186,7 +187,6 @@ def test_read_returns_bytes_of_its_own(store: PageStore) -> None:
     [
         [3, 1, 3, 63],
         (3, 1, 3, 63),
-        iter([3, 1, 3, 63]),
         np.array([3, 1, 3, 63]),
         np.array([3, 1, 3, 63], np.uint64),
         np.array([3, 1, 3, 63], np.int8),
@@ -194,13 +194,17 @@ def test_read_returns_bytes_of_its_own(store: PageStore) -> None:
     ],
 )
 def test_read_into_takes_numbers_as_they_come(store: PageStore, page_nos: Any) -> None:
-    numbers: Any = page_nos if isinstance(page_nos, np.ndarray) else list(page_nos)
-    store.read_into(iter(numbers), bytearray(4 * SIZE))
     for into_frames in (False, True):
         out = np.zeros((5, SIZE), np.uint8)
-        store.read_into(numbers, out, into_frames=into_frames)
+        store.read_into(page_nos, out, into_frames=into_frames)
         assert np.array_equal(out[:4], PAGES[[3, 1, 3, 63]])
         assert not out[4].any()
+
+
+def test_page_numbers_may_come_one_by_one(store: PageStore) -> None:
+    out = np.empty((3, SIZE), np.uint8)
+    store.read_into((n * n for n in range(3)), out)
+    assert np.array_equal(out, PAGES[[0, 1, 4]])
 
 
 def test_reading_no_page_at_all(store: PageStore) -> None:
@@ -227,7 +231,7 @@ def test_a_page_that_does_not_exist(store: PageStore, page_no: int) -> None:
         lambda: store.set_level([page_no], Level.EAGER),
     ]
     for move in (store.page_in, store.page_out, store.discard, store.pin, store.unpin):
-        calls += [lambda move=move: move(page_no), lambda move=move: move([1, page_no])]
+        calls += [partial(move, page_no), partial(move, [1, page_no])]
     for call in calls:
         with pytest.raises(NoSuchPage):
             call()

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import gc
 import os
+import random
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -204,14 +205,13 @@ def test_threads_with_pages_of_their_own(policy: str) -> None:
     with PageStore.open(bytes(PAGES.nbytes), ram="400KiB", policy=policy) as store:
 
         def work(number: int) -> None:
-            chance = np.random.default_rng(number)
+            chance = random.Random(number)
             shadow = np.zeros((COUNT, SIZE), np.uint8)
             for step in range(400):
-                page_no = int(chance.integers(number, COUNT, endpoint=False)) // 4 * 4 + number
-                page_no %= COUNT
+                page_no = chance.randrange(COUNT // 4) * 4 + number
                 kind = step % 4
                 if kind == 0:
-                    shadow[page_no] = PAGES[int(chance.integers(COUNT))]
+                    shadow[page_no] = PAGES[chance.randrange(COUNT)]
                     store.write(page_no, shadow[page_no])
                 elif kind == 1:
                     store.page_out(page_no)

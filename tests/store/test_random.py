@@ -46,10 +46,14 @@ class Walk:
         self.origin = self.shadow.copy()
         self.pinned = np.zeros(self.pages, bool)
 
+    def below(self, limit: int) -> int:
+        """Return a number from 0 to ``limit - 1``."""
+        return int(self.chance.random() * limit)
+
     def choose(self, count: int) -> Numbers:
         """Return page numbers: half of them near each other, half anywhere; none twice."""
         if self.chance.random() < 0.5:
-            first = int(self.chance.integers(self.pages))
+            first = self.below(self.pages)
             numbers = (first + np.arange(count)) % self.pages
         else:
             numbers = self.chance.integers(0, self.pages, count)
@@ -140,9 +144,9 @@ class Walk:
         except BudgetExceeded:
             self.refused += 1
         levels = [Level.LAST_RESORT, Level.RELUCTANT, Level.NORMAL, Level.EAGER, Level.STEP_ON_IT]
-        first = int(self.chance.integers(self.pages))
+        first = self.below(self.pages)
         run = range(first, min(self.pages, first + 50))
-        self.store.set_level(run, levels[int(self.chance.integers(len(levels)))])
+        self.store.set_level(run, levels[self.below(len(levels))])
 
     def step(self, batch: int) -> None:
         """Do one thing to a batch of pages."""
