@@ -17,7 +17,8 @@ bool budget_has(const pgs_store *store, uint64_t bytes)
 
 uint64_t budget_for_pages(const pgs_store *store)
 {
-    return load(&store->budget_bytes) - load(&store->metadata_bytes);
+    uint64_t budget = load(&store->budget_bytes), metadata = load(&store->metadata_bytes);
+    return budget > metadata ? budget - metadata : 0; /* less in mid set_budget only */
 }
 
 uint64_t budget_pool_share(const pgs_store *store)
@@ -100,19 +101,35 @@ void metadata_uncharge(pgs_store *store, uint64_t bytes)
     budget_uncharge(store, bytes);
 }
 
+/* The tables are laid out for the largest budget that may come, but what is
+ * not yet used of them takes no RAM: the share of the largest so far counts. */
+uint64_t tables_bytes(const pgs_store *store, uint64_t budget_bytes)
+{
+    return sizeof *store + budget_bytes / store->page_size * sizeof(struct frame) +
+           pool_metadata_bytes(&store->pool) / BUDGET_GROWTH;
+}
+
 int pgs_store_set_budget(pgs_store *store, uint64_t budget_bytes)
 {
     uint64_t old = load(&store->budget_bytes);
     if (budget_bytes > store->budget_limit)
         return PGS_E_INVALID;
+    pthread_mutex_lock(&store->object_lock);
     struct worker *worker = worker_take(store);
     int error = PGS_OK;
     atomic_store(&store->budget_bytes, budget_bytes);
+    if (budget_bytes > store->budget_most) {
+        error = metadata_charge(store, worker, tables_bytes(store, budget_bytes) -
+                                                   tables_bytes(store, store->budget_most));
+        if (!error)
+            store->budget_most = budget_bytes;
+    }
     while (!error && load(&store->used_bytes) > budget_bytes)
         if (!shrink_once(store, worker))
             error = PGS_E_BUDGET;
     if (error)
         atomic_store(&store->budget_bytes, old);
     worker_give(worker);
+    pthread_mutex_unlock(&store->object_lock);
     return error;
 }

@@ -23,6 +23,8 @@ int frames_init(pgs_store *store)
     if (arena == MAP_FAILED)
         return PGS_E_NOMEM;
     store->arena = arena;
+    /* A huge page would be RAM that nobody has charged. */
+    madvise(arena, arena_bytes, MADV_NOHUGEPAGE);
     store->spare_frame = store->ready_frame = NO_FRAME;
     for (uint32_t i = 0; i < MIN_FRAMES; i++) {
         if (!budget_charge(store, store->page_size))

@@ -36,14 +36,6 @@ static void locks_deinit(pgs_store *store)
     }
 }
 
-/* The tables are sized for the largest budget that may come, but what is not
- * yet used of them takes no RAM: the first budget's share is charged. */
-static uint64_t fixed_bytes(const pgs_store *store, uint64_t budget_bytes)
-{
-    return sizeof *store + budget_bytes / store->page_size * sizeof(struct frame) +
-           pool_metadata_bytes(&store->pool) / BUDGET_GROWTH;
-}
-
 static int build(pgs_store *store, const struct pgs_store_params *params)
 {
     uint64_t frames = store->budget_limit / params->page_size;
@@ -55,7 +47,7 @@ static int build(pgs_store *store, const struct pgs_store_params *params)
         store->stamp_shift++;
     int error = pool_init(&store->pool, &owner, store->budget_limit, params->page_size);
     if (!error)
-        error = metadata_charge(store, NULL, fixed_bytes(store, params->budget_bytes));
+        error = metadata_charge(store, NULL, tables_bytes(store, params->budget_bytes));
     if (!error)
         error = frames_init(store);
     if (error)
@@ -81,6 +73,7 @@ int pgs_store_open(const struct pgs_store_params *params, pgs_store **store_ret)
     store->budget_limit = params->budget_bytes > UINT64_MAX / BUDGET_GROWTH
                               ? params->budget_bytes
                               : params->budget_bytes * BUDGET_GROWTH;
+    store->budget_most = params->budget_bytes;
     atomic_init(&store->budget_bytes, params->budget_bytes);
     for (uint16_t i = 0; i < MAX_WORKERS; i++)
         store->workers[i].index = i;

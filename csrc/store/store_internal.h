@@ -91,6 +91,7 @@ struct pgs_store {
     uint32_t frame_limit;
     uint32_t encoder_count;
     uint64_t budget_limit; /* what set_budget may reach */
+    uint64_t budget_most;  /* what it has reached; under object_lock */
     _Atomic uint64_t budget_bytes;
 
     /* What faults write, apart from what hits read. */
@@ -107,7 +108,7 @@ struct pgs_store {
 
     _Alignas(CACHE_LINE) struct pool pool;
     _Atomic uint64_t reclaimable; /* objects of the pool that reclaim may drop */
-    pthread_mutex_t object_lock; /* for adding and removing; reading takes none */
+    pthread_mutex_t object_lock; /* objects come and go, the budget moves */
     struct pgs_object *_Atomic objects[MAX_OBJECTS];
     struct worker workers[MAX_WORKERS];
     struct encoder encoders[MAX_ENCODERS];
@@ -165,6 +166,7 @@ void page_publish(pgs_store *store, struct page *page, uint64_t clear, uint64_t 
 bool budget_has(const pgs_store *store, uint64_t bytes);
 uint64_t budget_for_pages(const pgs_store *store);  /* what metadata leaves */
 uint64_t budget_pool_share(const pgs_store *store); /* of it, for clean compressed pages */
+uint64_t tables_bytes(const pgs_store *store, uint64_t budget_bytes);
 uint64_t pool_over_share(const pgs_store *store, uint64_t more);
 bool budget_charge(pgs_store *store, uint64_t bytes);
 void budget_uncharge(pgs_store *store, uint64_t bytes);
