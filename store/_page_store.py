@@ -153,16 +153,13 @@ class PageStore:
                 image.close()
             raise
 
-    def _open_core(
-        self, ram: int | str | None, policy: str, pool_percent: int, timed: bool
-    ) -> Any:
+    def _open_core(self, ram: int | str | None, policy: str, pool_percent: int, timed: bool) -> Any:
         if policy not in _POLICIES:
             raise InvalidArgument(f"policy is {policy!r}: it is one of {', '.join(_POLICIES)}")
         if not 0 <= pool_percent <= 100:
             raise InvalidArgument(f"pool_percent is {pool_percent}: it is from 0 to 100")
         budget = (
-            self.page_count * (self.page_size + lib.pgs_store_entry_bytes()) * 5 // 4
-            + _SLACK_BYTES
+            self.page_count * (self.page_size + lib.pgs_store_entry_bytes()) * 5 // 4 + _SLACK_BYTES
             if ram is None
             else parse_size(ram, "ram")
         )
@@ -289,9 +286,13 @@ class PageStore:
             window = ffi.buffer(scratch)
             self._scratch.pair = scratch, window
         try:
-            code = lib.pgs_read_page(self._handle or self._core(), self._object, page_no, 0, scratch)
+            code = lib.pgs_read_page(
+                self._handle or self._core(), self._object, page_no, 0, scratch
+            )
         except OverflowError:
-            raise NoSuchPage(f"page {page_no} cannot be read: there are {self.page_count}") from None
+            raise NoSuchPage(
+                f"page {page_no} cannot be read: there are {self.page_count}"
+            ) from None
         if code:
             check(code, f"page {page_no} cannot be read")
         return window[:]
@@ -329,9 +330,7 @@ class PageStore:
         if lib.pgs_read(core, self._object, pointer, numbers.size, flags, target, ffi.NULL):
             # Once more, page by page, to say which it was.
             statuses = ffi.new("int32_t[]", numbers.size)
-            code = lib.pgs_read(
-                core, self._object, pointer, numbers.size, flags, target, statuses
-            )
+            code = lib.pgs_read(core, self._object, pointer, numbers.size, flags, target, statuses)
             check_pages(code, statuses, numbers, "read")
 
     def write(self, page_no: int, data: Buffer, *, offset: int = 0) -> None:
