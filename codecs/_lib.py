@@ -107,7 +107,7 @@ def checked_address(address: int) -> int:
 class CodecHandle:
     """An open codec of the core."""
 
-    __slots__ = ("_params", "pointer")
+    __slots__ = ("pointer",)
 
     def __init__(
         self, codec_id: int, level: int, filter_id: int, page_size: int, dictionary: AnyBuffer

@@ -118,7 +118,8 @@ static inline struct pair pair_xor(struct pair x, struct pair y)
 
 static inline struct pair pair_multiply_low(struct pair x, struct pair y)
 {
-    return pair_of((x.a & UINT32_MAX) * (y.a & UINT32_MAX), (x.b & UINT32_MAX) * (y.b & UINT32_MAX));
+    return pair_of((x.a & UINT32_MAX) * (y.a & UINT32_MAX),
+                   (x.b & UINT32_MAX) * (y.b & UINT32_MAX));
 }
 
 #define NAME checksum_plain
