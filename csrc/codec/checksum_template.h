@@ -25,7 +25,7 @@ TARGET static uint64_t NAME(const void *bytes, size_t size)
     for (v = 0; v < VECTORS; v++)
         sums[v] = LOAD(start + v * WORDS);
     while (at != end) {
-        const uint64_t *key = keys;
+        const uint64_t *key = pgs_checksum_keys;
         const unsigned char *block_end =
             (size_t)(end - at) < BLOCK_BYTES ? end : at + BLOCK_BYTES;
         for (; at != block_end; at += STRIPE_BYTES, key += KEY_STEP) {
