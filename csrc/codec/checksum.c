@@ -24,7 +24,8 @@ enum {
     STRIPE_BYTES = LANES * 8,
     STRIPES_PER_BLOCK = 16,
     BLOCK_BYTES = STRIPE_BYTES * STRIPES_PER_BLOCK,
-    KEY_STEP = 1
+    KEY_STEP = 1,
+    LAST_KEY = STRIPES_PER_BLOCK * KEY_STEP /* of a stripe that is not whole */
 };
 
 #define BLOCK_FACTOR UINT64_C(0xd50b6a4d) /* odd: multiplying by it loses nothing */

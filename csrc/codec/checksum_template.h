@@ -43,6 +43,16 @@ TARGET static uint64_t NAME(const void *bytes, size_t size)
             sums[v] = ADD(low, LOW_TO_HIGH(high));
         }
     }
+    if (size % STRIPE_BYTES) {
+        unsigned char last[STRIPE_BYTES] = {0};
+        memcpy(last, end, size % STRIPE_BYTES);
+        for (v = 0; v < VECTORS; v++) {
+            VECTOR data = LOAD(last + v * WORDS * 8);
+            VECTOR mixed = XOR(data, LOAD(pgs_checksum_keys + LAST_KEY + v * WORDS));
+            VECTOR product = MULTIPLY_LOW(mixed, HIGH_TO_LOW(mixed));
+            sums[v] = ADD(sums[v], ADD(product, SWAP(data)));
+        }
+    }
     for (v = 0; v < VECTORS; v++)
         STORE(lanes + v * WORDS, sums[v]);
     return finish(lanes, size);

@@ -43,7 +43,7 @@ static int build(pgs_store *store, const struct pgs_store_params *params)
     if (frames / BUDGET_GROWTH < MIN_FRAMES)
         return PGS_E_BUDGET;
     store->frame_limit = frames < NO_FRAME ? (uint32_t)frames : NO_FRAME - 1;
-    while (frames / BUDGET_GROWTH >> store->stamp_shift > GHOST_STAMPS)
+    while (frames / BUDGET_GROWTH >> store->stamp_shift > STAMPS)
         store->stamp_shift++;
     int error = pool_init(&store->pool, &owner, store->budget_limit, params->page_size);
     if (!error)

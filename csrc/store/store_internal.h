@@ -23,7 +23,7 @@ enum {
     MAX_ENCODERS = 32,
     FRAME_PATIENCE = 10000,
     WAIT_SHARDS = 32,
-    GHOST_STAMPS = 16, /* stamps in as many faults as there are frames */
+    STAMPS = 1024, /* at least half as many tell apart as many faults as there are frames */
     CACHE_LINE = 64,
     GUARDED_FAULTS = 4, /* a page is safe for this many faults of its thread */
     BUDGET_GROWTH = 8
@@ -213,7 +213,6 @@ bool frame_release(pgs_store *store, uint32_t frame);
 
 /* page_in.c: the page is claimed, or held by PAGE_READER where it says so */
 int page_fetch(const struct job *job, uint64_t word, void *out);
-uint64_t stored_sum(const unsigned char *bytes, uint32_t size);
 int page_decode_copy(const struct job *job, pgs_coder *coder, void *out, uint32_t *size_ret);
 int page_bring_in(const struct job *job);
 void page_install(const struct job *job, uint32_t frame, bool ghost);
@@ -252,7 +251,9 @@ static inline uint64_t clock_tick(pgs_store *store)
 static inline bool page_is_ghost(const pgs_store *store, uint64_t word, uint64_t clock)
 {
     uint16_t stamp = page_stamp(word);
-    return stamp != 0 && (uint16_t)(stamp_of(store, clock) - stamp) <= GHOST_STAMPS;
+    uint32_t frames = atomic_load_explicit(&store->frame_count, memory_order_relaxed);
+    return stamp != 0 &&
+           (uint16_t)(stamp_of(store, clock) - stamp) <= frames >> store->stamp_shift;
 }
 
 /* The time in ns, or 0 where the store is not timed. */

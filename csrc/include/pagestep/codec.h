@@ -121,7 +121,7 @@ void pgs_fill(void *page, size_t size, uint64_t word);
 int pgs_filter_apply(uint32_t filter_id, void *bytes, size_t size, uint64_t address);
 int pgs_filter_undo(uint32_t filter_id, void *bytes, size_t size, uint64_t address);
 
-/* A 64-bit checksum of `size` bytes (a multiple of 64): for a store's own RAM
+/* A 64-bit checksum of `size` bytes: for a store's own RAM
  * only. Its value may change with the library's version and is never kept in
  * a file. */
 uint64_t pgs_checksum(const void *bytes, size_t size);
