@@ -26,29 +26,35 @@ static void test_variants_agree(void)
     }
 }
 
-static void test_every_bit_counts(void)
+static void check_every_bit_counts(size_t size)
 {
     struct noise noise = {2};
     size_t bit;
     int round;
 
     for (round = 0; round < 2; round++) {
-        uint64_t wanted = pgs_checksum(bytes, PAGE);
+        uint64_t wanted = pgs_checksum(bytes, size);
         unsigned changed_bits = 0;
-        for (bit = 0; bit < (size_t)PAGE * 8; bit++) {
+        for (bit = 0; bit < size * 8; bit++) {
             uint64_t got;
             bytes[bit / 8] ^= (unsigned char)(1 << bit % 8);
-            got = pgs_checksum(bytes, PAGE);
+            got = pgs_checksum(bytes, size);
             bytes[bit / 8] ^= (unsigned char)(1 << bit % 8);
             CHECK(got != wanted);
             changed_bits += (unsigned)__builtin_popcountll(got ^ wanted);
         }
         /* Half of the 64 bits on average: 32 +- 0.5. */
-        CHECK(changed_bits > PAGE * 8 * 63 / 2);
-        CHECK(changed_bits < PAGE * 8 * 65 / 2);
-        memset(bytes, 0, PAGE); /* and all of it again with zeroes */
+        CHECK(changed_bits > size * 8 * 63 / 2);
+        CHECK(changed_bits < size * 8 * 65 / 2);
+        memset(bytes, 0, size); /* and all of it again with zeroes */
     }
     noise_fill(&noise, bytes, sizeof(bytes));
+}
+
+static void test_every_bit_counts(void)
+{
+    check_every_bit_counts(PAGE);
+    check_every_bit_counts(1003); /* its last bytes fill no stripe */
 }
 
 /* Where half of a mixed word is zero, its product is, whatever the other half:
