@@ -415,14 +415,27 @@ class PageStore:
         """
         self._move(lib.pgs_page_in, where, "paged in")
 
-    def page_out(self, where: Where) -> None:
+    def page_out(self, where: Where, *, codec_level: int | None = None) -> None:
         """Compress pages and free their frames.
 
+        Args:
+            where: A page number, a range or sequence of them, or a segment's name.
+            codec_level: Another level of the store's codec, for pages that are to stay
+                compressed: more effort now, with tables that take RAM during this call only.
+
         Raises:
+            InvalidArgument: The codec has no such level.
             PinnedPage: One of them is pinned.
             BudgetExceeded: They do not fit, compressed.
         """
-        self._move(lib.pgs_page_out, where, "paged out")
+        if codec_level is None:
+            self._move(lib.pgs_page_out, where, "paged out")
+            return
+
+        def pack(core: Any, object_no: int, pages: Any, count: int, statuses: Any) -> int:
+            return int(lib.pgs_pack(core, object_no, pages, count, codec_level, statuses))
+
+        self._move(pack, where, "paged out")
 
     def discard(self, where: Where) -> None:
         """Drop pages from RAM; the next read takes them from the image's file.

@@ -101,14 +101,6 @@ void metadata_uncharge(pgs_store *store, uint64_t bytes)
     budget_uncharge(store, bytes);
 }
 
-/* The tables are laid out for the largest budget that may come, but what is
- * not yet used of them takes no RAM: the share of the largest so far counts. */
-uint64_t tables_bytes(const pgs_store *store, uint64_t budget_bytes)
-{
-    return sizeof *store + budget_bytes / store->page_size * sizeof(struct frame) +
-           pool_metadata_bytes(&store->pool) / BUDGET_GROWTH;
-}
-
 int pgs_store_set_budget(pgs_store *store, uint64_t budget_bytes)
 {
     uint64_t old = load(&store->budget_bytes);
@@ -118,12 +110,6 @@ int pgs_store_set_budget(pgs_store *store, uint64_t budget_bytes)
     struct worker *worker = worker_take(store);
     int error = PGS_OK;
     atomic_store(&store->budget_bytes, budget_bytes);
-    if (budget_bytes > store->budget_most) {
-        error = metadata_charge(store, worker, tables_bytes(store, budget_bytes) -
-                                                   tables_bytes(store, store->budget_most));
-        if (!error)
-            store->budget_most = budget_bytes;
-    }
     while (!error && load(&store->used_bytes) > budget_bytes)
         if (!shrink_once(store, worker))
             error = PGS_E_BUDGET;

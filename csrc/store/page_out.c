@@ -129,6 +129,8 @@ int page_store_copy(const struct job *job, struct encoder *encoder, const void *
 
 static int store_copy(const struct job *job, const void *bytes, bool keep, uint32_t *frame)
 {
+    if (job->packer)
+        return page_store_copy(job, job->packer, bytes, keep, frame);
     struct encoder *encoder = encoder_take(job->store, job->object->codec, FOR_PAGE_OUT);
     int error = page_store_copy(job, encoder, bytes, keep, frame);
     encoder_give(encoder);

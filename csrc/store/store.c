@@ -47,7 +47,7 @@ static int build(pgs_store *store, const struct pgs_store_params *params)
         store->stamp_shift++;
     int error = pool_init(&store->pool, &owner, store->budget_limit, params->page_size);
     if (!error)
-        error = metadata_charge(store, NULL, tables_bytes(store, params->budget_bytes));
+        error = metadata_charge(store, NULL, sizeof *store + pool_metadata_bytes(&store->pool));
     if (!error)
         error = frames_init(store);
     if (error)
@@ -73,7 +73,6 @@ int pgs_store_open(const struct pgs_store_params *params, pgs_store **store_ret)
     store->budget_limit = params->budget_bytes > UINT64_MAX / BUDGET_GROWTH
                               ? params->budget_bytes
                               : params->budget_bytes * BUDGET_GROWTH;
-    store->budget_most = params->budget_bytes;
     atomic_init(&store->budget_bytes, params->budget_bytes);
     for (uint16_t i = 0; i < MAX_WORKERS; i++)
         store->workers[i].index = i;

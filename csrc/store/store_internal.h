@@ -17,8 +17,8 @@
 
 enum {
     MIN_FRAMES = 8,    /* fewer, and one access could need more than there are */
-    MAX_OBJECTS = 4096,
-    MAX_WORKERS = 64,  /* calls under way at once; further ones wait */
+    MAX_OBJECTS = 1024,
+    MAX_WORKERS = 32,  /* calls under way at once; further ones wait */
     WORKER_DECODERS = 4,
     MAX_ENCODERS = 32,
     FRAME_PATIENCE = 10000,
@@ -91,7 +91,6 @@ struct pgs_store {
     uint32_t frame_limit;
     uint32_t encoder_count;
     uint64_t budget_limit; /* what set_budget may reach */
-    uint64_t budget_most;  /* what it has reached; under object_lock */
     _Atomic uint64_t budget_bytes;
 
     /* What faults write, apart from what hits read. */
@@ -153,6 +152,7 @@ struct job {
     struct worker *worker;
     struct pgs_object *object;
     struct page *page;
+    struct encoder *packer; /* to be used instead of the store's own, or NULL */
     uint32_t object_no;
     uint32_t page_no;
 };
@@ -166,7 +166,6 @@ void page_publish(pgs_store *store, struct page *page, uint64_t clear, uint64_t 
 bool budget_has(const pgs_store *store, uint64_t bytes);
 uint64_t budget_for_pages(const pgs_store *store);  /* what metadata leaves */
 uint64_t budget_pool_share(const pgs_store *store); /* of it, for clean compressed pages */
-uint64_t tables_bytes(const pgs_store *store, uint64_t budget_bytes);
 uint64_t pool_over_share(const pgs_store *store, uint64_t more);
 bool budget_charge(pgs_store *store, uint64_t bytes);
 void budget_uncharge(pgs_store *store, uint64_t bytes);
@@ -186,6 +185,9 @@ int encoders_prepare(pgs_store *store, struct worker *worker, const pgs_codec *c
                      bool writes_back);
 struct encoder *encoder_take(pgs_store *store, const pgs_codec *codec, enum encoder_use use);
 void encoder_give(struct encoder *encoder);
+int encoder_open(pgs_store *store, struct worker *worker, const pgs_codec *codec,
+                 struct encoder *encoder);
+void encoder_close(pgs_store *store, struct encoder *encoder);
 void encoders_close(pgs_store *store);
 
 /* frame.c: a frame is spare (without RAM), ready (with RAM) or holds a page */

@@ -59,6 +59,10 @@ struct pgs_codec_params {
  * error *codec_ret is NULL. */
 int pgs_codec_open(const struct pgs_codec_params *params, pgs_codec **codec_ret);
 
+/* Opens a codec that differs from `codec` in its level only: each decodes what
+ * the other encodes. Errors as pgs_codec_open. */
+int pgs_codec_open_like(const pgs_codec *codec, int32_t level, pgs_codec **codec_ret);
+
 /* Closes a codec; its coders must be closed before. NULL is accepted. */
 void pgs_codec_close(pgs_codec *codec);
 
