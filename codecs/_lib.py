@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from pagestep._core import ffi, lib
+from pagestep import _core
 
 from .errors import InvalidArgument, error_for
 
@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from .buffers import AnyBuffer
+
+# cffi's stubs know neither a structure's fields nor that arrays are buffers.
+ffi: Any = _core.ffi
+lib: Any = _core.lib
 
 CODEC_IDS: Final[dict[str, int]] = {
     "raw": lib.PGS_CODEC_RAW,

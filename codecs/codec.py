@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from . import _lib
-from .errors import Closed, CorruptPage, InvalidArgument
+from .errors import Closed, CorruptPage, InvalidArgument, Unsupported
 from .filters import FILTERS, filter_id
 from .registry import CodecInfo, codec_info
 
@@ -125,6 +125,8 @@ class Codec:
             raise InvalidArgument(
                 f"dictionary of {self._dictionary_size} bytes: at most {_DICTIONARY_SIZE_MAX}"
             )
+        if self._dictionary_size and not self._info.takes_dictionary:
+            raise Unsupported(f"codec {self._info.name} takes no dictionary")
         self._cap = page_size if self._info.name == "raw" else page_size - 1
         self._encoders: deque[_lib.Coder] = deque()
         self._decoders: deque[_lib.Coder] = deque()

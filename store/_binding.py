@@ -4,15 +4,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
-from pagestep._core import ffi, lib
-from pagestep.codecs.errors import error_for
+from pagestep import _core
+from pagestep.codecs.errors import InvalidArgument, error_for
 
-__all__ = ["check", "check_pages", "ffi", "lib", "page_number_array"]
+if TYPE_CHECKING:
+    from pagestep.codecs.buffers import AnyBuffer
+
+__all__ = ["check", "check_pages", "ffi", "lib", "page_number_array", "readable", "writable"]
+
+# cffi's stubs know neither a structure's fields nor that arrays are buffers.
+ffi: Any = _core.ffi
+lib: Any = _core.lib
+
+_NO_PAGE = 2**64 - 1
 
 _REMEDIES = {
     lib.PGS_E_RANGE: "the object has no such page",
@@ -61,20 +70,52 @@ def check_pages(code: int, statuses: Any, page_nos: npt.NDArray[np.uint64], verb
     check(code, f"pages cannot be {verb}")
 
 
+def readable(buffer: AnyBuffer, name: str) -> Any:
+    """Return a buffer's bytes as the core reads them, without a copy.
+
+    Raises:
+        InvalidArgument: It is no buffer, or its bytes do not lie in one piece.
+    """
+    try:
+        return ffi.from_buffer(buffer)
+    except (TypeError, ValueError, BufferError) as error:
+        raise InvalidArgument(f"{name} must be a contiguous buffer: {error}") from None
+
+
+def writable(buffer: AnyBuffer, name: str) -> Any:
+    """Return a buffer's bytes as the core writes them, without a copy.
+
+    Raises:
+        InvalidArgument: It is read-only, no buffer, or not in one piece.
+    """
+    try:
+        return ffi.from_buffer(buffer, require_writable=True)
+    except (TypeError, ValueError, BufferError) as error:
+        raise InvalidArgument(f"{name} must be a writable, contiguous buffer: {error}") from None
+
+
 def page_number_array(
     page_nos: Iterable[int] | npt.NDArray[np.integer[Any]],
 ) -> npt.NDArray[np.uint64]:
     """Return page numbers as a contiguous uint64 array, without a copy where possible.
 
-    Numbers that are no page (negative, or not whole) become one that is out of range, so
-    that the core refuses them by position.
+    A number that is negative or beyond 64 bits becomes one that no object has, so that the
+    core refuses it by position.
+
+    Raises:
+        TypeError: One is no whole number.
     """
-    if isinstance(page_nos, np.ndarray) and page_nos.dtype == np.uint64 and page_nos.ndim == 1:
-        return np.ascontiguousarray(page_nos)
-    signed = np.asarray(
-        page_nos if isinstance(page_nos, np.ndarray | range) else list(page_nos)
-    ).reshape(-1)
-    if signed.size and signed.dtype.kind not in "iu":
-        raise TypeError(f"page numbers must be whole numbers, not {signed.dtype}")
+    found: npt.NDArray[Any]
+    if isinstance(page_nos, range | np.ndarray):
+        found = np.asarray(cast("Any", page_nos))
+    else:
+        given = list(page_nos)
+        found = np.asarray(given)
+        if found.dtype.kind in "Of" and all(type(number) is int for number in given):
+            # No one type of 64 bits holds them: some are negative, or far too large.
+            found = np.array([n if 0 <= n <= _NO_PAGE else _NO_PAGE for n in given], np.uint64)
+    if found.size and found.dtype.kind not in "iu":
+        raise TypeError(f"page numbers must be whole numbers, not {found.dtype}")
     # A negative number turns into one far beyond any object's end.
-    return np.ascontiguousarray(signed.astype(np.uint64, copy=False))
+    numbers: npt.NDArray[np.uint64] = found.reshape(-1).astype(np.uint64, copy=False)
+    return np.ascontiguousarray(numbers)

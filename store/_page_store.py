@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import tempfile
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self
 
@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from pagestep.codecs import Codec, filter_for
-from pagestep.codecs.errors import Closed, InvalidArgument, NoSuchPage
+from pagestep.codecs.errors import BudgetExceeded, Closed, InvalidArgument, NoSuchPage, StoreIOError
 
-from ._binding import check, check_pages, ffi, lib, page_number_array
+from ._binding import check, check_pages, ffi, lib, page_number_array, readable, writable
 from ._level import Level
 from ._size import parse_size
 from ._stats import Stats, snapshot
@@ -25,7 +25,7 @@ from .image import Image
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from typing_extensions import Buffer
+    from pagestep.codecs.buffers import AnyBuffer
 
 __all__ = ["PageStore"]
 
@@ -78,19 +78,24 @@ class PageStore:
                 dictionary=dictionary,
                 page_size=image.page_size,
             )
+        if codec.page_size != image.page_size:
+            raise InvalidArgument(
+                f"the codec is for pages of {codec.page_size} bytes, and the image has pages of "
+                f"{image.page_size}: make one with page_size={image.page_size}"
+            )
         # What the core uses must go after it; and it goes with the last reference, of which
         # a call that is under way, and a view, have one of their own.
         kept = [codec.handle]
         self._handle: Any = ffi.gc(
             self._open_core(ram, policy, pool_percent, timed),
-            lambda core, _kept=kept: lib.pgs_store_close(core),
+            _closer(kept),
         )
         self._object = self._add_object(scratch, kept)
 
     @classmethod
     def open(
         cls,
-        image: str | os.PathLike[str] | Image | Buffer,
+        image: str | os.PathLike[str] | Image | AnyBuffer,
         *,
         ram: int | str | None = None,
         page_size: int = 4096,
@@ -173,6 +178,11 @@ class PageStore:
         params.pool_percent = pool_percent
         handle = ffi.new("pgs_store **")
         code = lib.pgs_store_open(params, handle)
+        if code == lib.PGS_E_BUDGET:
+            raise BudgetExceeded(
+                f"{budget} bytes cannot hold the fewest frames of {self.page_size} bytes that a "
+                "store needs, and what it keeps beside them: raise `ram`"
+            )
         check(code, f"a store of {self.page_size}-byte pages cannot be opened in {budget} bytes")
         return handle[0]
 
@@ -195,14 +205,19 @@ class PageStore:
         check(code, f"{image.name} cannot back a store")
         if scratch is False:
             return backing
-        with tempfile.TemporaryFile(dir=None if scratch is True else scratch) as file:
-            over = ffi.new("struct pgs_backing *")
-            code = lib.pgs_backing_scratch(
-                backing, file.fileno(), self.page_count, self.page_size, over
-            )
-        if code:
-            backing.close(backing.ctx)
-        check(code, "the scratch file cannot be used")
+        over = ffi.new("struct pgs_backing *")
+        try:
+            with tempfile.TemporaryFile(dir=None if scratch is True else scratch) as file:
+                code = lib.pgs_backing_scratch(
+                    backing, file.fileno(), self.page_count, self.page_size, over
+                )
+            check(code, "the scratch file cannot be used")
+        except BaseException as error:
+            if backing.close:
+                backing.close(backing.ctx)
+            if isinstance(error, OSError) and not isinstance(error, StoreIOError):
+                raise StoreIOError(f"no scratch file can be made: {error}") from error
+            raise
         return over
 
     def _add_object(self, scratch: bool | str | os.PathLike[str], kept: list[Any]) -> int:
@@ -292,12 +307,13 @@ class PageStore:
             code = lib.PGS_E_RANGE
         if code:
             check(code, f"page {page_no} cannot be read")
-        return local.to_bytes()
+        page: bytes = local.to_bytes()
+        return page
 
     def read_into(
         self,
         page_nos: Iterable[int] | npt.NDArray[np.integer[Any]],
-        out: Buffer,
+        out: AnyBuffer,
         *,
         into_frames: bool = False,
     ) -> None:
@@ -311,11 +327,11 @@ class PageStore:
                 else a page gets one when that pays.
 
         Raises:
-            InvalidArgument: ``out`` is too small.
+            InvalidArgument: ``out`` is too small, read-only or not contiguous.
             PageStepError: What ``read`` raises, for the first page that cannot be read.
         """
         numbers = page_number_array(page_nos)
-        target = ffi.from_buffer(out, require_writable=True)
+        target = writable(out, "out")
         if len(target) < numbers.size * self.page_size:
             raise InvalidArgument(
                 f"out has {len(target)} bytes: {numbers.size} pages need "
@@ -330,7 +346,7 @@ class PageStore:
             code = lib.pgs_read(core, self._object, pointer, numbers.size, flags, target, statuses)
             check_pages(code, statuses, numbers, "read")
 
-    def write(self, page_no: int, data: Buffer, *, offset: int = 0) -> None:
+    def write(self, page_no: int, data: AnyBuffer, *, offset: int = 0) -> None:
         """Write bytes of one page. The image's file is never written to.
 
         Args:
@@ -342,7 +358,7 @@ class PageStore:
             BudgetExceeded: No frame can be had; the page keeps its old bytes.
             InvalidArgument: The bytes do not lie in the page.
         """
-        source = ffi.from_buffer(data)
+        source = readable(data, "data")
         if offset < 0 or offset + len(source) > self.page_size:
             raise InvalidArgument(
                 f"{len(source)} bytes at offset {offset} do not lie in a page of {self.page_size}"
@@ -358,7 +374,7 @@ class PageStore:
         check(code, f"page {page_no} cannot be written")
 
     def write_from(
-        self, page_nos: Iterable[int] | npt.NDArray[np.integer[Any]], data: Buffer
+        self, page_nos: Iterable[int] | npt.NDArray[np.integer[Any]], data: AnyBuffer
     ) -> None:
         """Write many whole pages in one call; page ``page_nos[i]`` gets bytes ``i * page_size`` on.
 
@@ -367,7 +383,7 @@ class PageStore:
             BudgetExceeded: No frame can be had; pages before that one are written.
         """
         numbers = page_number_array(page_nos)
-        source = ffi.from_buffer(data)
+        source = readable(data, "data")
         if len(source) != numbers.size * self.page_size:
             raise InvalidArgument(
                 f"data has {len(source)} bytes: {numbers.size} pages have "
@@ -401,7 +417,7 @@ class PageStore:
         one = ffi.new("uint64_t *", number)
         frame = ffi.gc(
             ffi.cast("const unsigned char *", address[0]),
-            lambda _, object_no=self._object: lib.pgs_unpin(core, object_no, one, 1),
+            _unpinner(core, self._object, one),
         )
         return memoryview(ffi.buffer(frame, self.page_size)).toreadonly()
 
@@ -471,7 +487,7 @@ class PageStore:
         check(code, f"{_describe(where)} cannot be unpinned")
 
     @contextmanager
-    def pinned(self, where: Where) -> Iterator[None]:
+    def pinned(self, where: Where) -> Generator[None]:
         """Pin pages for the length of a ``with`` block."""
         numbers = self._pages(where)
         self.pin(numbers)
@@ -488,14 +504,21 @@ class PageStore:
 
         Raises:
             BudgetExceeded: They cannot all be held; pages of runs before stay changed.
+            InvalidArgument: There is no such level.
         """
+        try:
+            level = Level(level)
+        except ValueError:
+            raise InvalidArgument(
+                f"level {level!r}: one of {', '.join(Level.__members__)}"
+            ) from None
         numbers = self._pages(where)
         core = self._core()
         breaks = np.flatnonzero(np.diff(numbers.astype(np.int64)) != 1) + 1
         for run in np.split(numbers, breaks):
             if run.size:
-                code = lib.pgs_set_level(core, self._object, int(run[0]), run.size, int(level))
-                check(code, f"{_describe(where)} cannot be made {Level(level).name}")
+                code = lib.pgs_set_level(core, self._object, int(run[0]), run.size, level)
+                check(code, f"{_describe(where)} cannot be made {level.name}")
 
     def set_ram(self, ram: int | str) -> None:
         """Change the budget; pages leave until it holds.
@@ -527,8 +550,8 @@ class PageStore:
             return page_number_array(
                 np.concatenate([np.arange(s.pages.start, s.pages.stop) for s in found])
             )
-        if isinstance(where, int):
-            return page_number_array([self._page_no(where)])
+        if isinstance(where, int | np.integer):
+            return page_number_array([self._page_no(int(where))])
         return page_number_array(where)
 
     def _move(self, move: Any, where: Where, verb: str) -> None:
@@ -537,6 +560,21 @@ class PageStore:
         pointer = ffi.from_buffer("uint64_t[]", numbers)
         code = move(self._core(), self._object, pointer, numbers.size, statuses)
         check_pages(code, statuses, numbers, verb)
+
+
+def _closer(kept: list[Any]) -> Callable[[Any], None]:
+    """Return what closes a core; ``kept`` lives as long as that is not done."""
+
+    def close(core: Any) -> None:
+        lib.pgs_store_close(core)
+        kept.clear()
+
+    return close
+
+
+def _unpinner(core: Any, object_no: int, page_no: Any) -> Callable[[Any], None]:
+    """Return what takes back the pin of a view, which keeps the core alive until then."""
+    return lambda _: lib.pgs_unpin(core, object_no, page_no, 1)
 
 
 def _describe(where: Where) -> str:

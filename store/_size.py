@@ -12,6 +12,7 @@ for _power, _letter in enumerate("kmgt", start=1):
     _UNITS[f"{_letter}ib"] = _UNITS[_letter] = 1 << (10 * _power)
     _UNITS[f"{_letter}b"] = 1000**_power
 
+_SIZE_MAX = (1 << 63) - 1
 _SIZE = re.compile(r"\s*(\d{1,19})(?:\.(\d{1,6}))?\s*([A-Za-z]*)\s*", re.ASCII)
 
 
@@ -28,15 +29,20 @@ def parse_size(size: int | str, what: str = "size") -> int:
         The size in bytes, not negative.
 
     Raises:
-        InvalidArgument: The text is no size, or the number is negative.
+        InvalidArgument: The text is no size, or the number is negative or beyond 63 bits.
 
     >>> parse_size("8MiB")
     8388608
     """
-    if isinstance(size, int):
-        if size < 0:
-            raise InvalidArgument(f"{what} is {size} bytes: it cannot be negative")
-        return size
+    count = size if isinstance(size, int) else _parse(size, what)
+    if count < 0:
+        raise InvalidArgument(f"{what} is {size} bytes: it cannot be negative")
+    if count > _SIZE_MAX:
+        raise InvalidArgument(f"{what} is {size}: it is at most {_SIZE_MAX} bytes")
+    return count
+
+
+def _parse(size: str, what: str) -> int:
     match = _SIZE.fullmatch(size)
     unit = _UNITS.get(match[3].lower()) if match else None
     if match is None or unit is None:

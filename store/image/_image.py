@@ -181,7 +181,7 @@ class Image:
             head = source.read(0, 8).hex(" ")
             raise BadImage(
                 f"{source.name}: begins with {head}, which is no ELF file, kernel or compressed "
-                "kernel: if it is raw firmware, say so with raw=True or base="
+                "kernel: if it is raw firmware, say so with raw=True or base= (--raw or --base)"
             )
         if base is None:
             base = find_base(source, kernel) if kernel else 0

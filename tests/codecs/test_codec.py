@@ -84,7 +84,12 @@ def test_every_kind_of_buffer_without_a_copy(code: Code) -> None:
     anonymous = mmap.mmap(-1, PAGE)
     anonymous[:] = page
     words = array.array("Q", page)
-    kinds = [bytearray(page), memoryview(page), words, np.frombuffer(page, dtype=np.uint32)]
+    kinds: list[Any] = [
+        bytearray(page),
+        memoryview(page),
+        words,
+        np.frombuffer(page, dtype=np.uint32),
+    ]
     for kind in kinds:
         assert codec.encode(kind, address=ADDRESS) == encoded
     assert codec.encode(anonymous, address=ADDRESS) == encoded

@@ -105,7 +105,7 @@ def elf(
         fields = (name, row.type, row.flags, row.address, place, row.size, row.link, 0, row.align)
         body += struct.pack(order + ("IIQQQQIIQQ" if wide else "10I"), *fields, entry_size)
     ident = b"\x7fELF" + bytes([bits // 32, 1 if order == "<" else 2, 1]) + bytes(9)
-    header = (kind, machine, 1, entry, 64, section_table, 0, 64 if wide else 52)
+    header: tuple[int, ...] = (kind, machine, 1, entry, 64, section_table, 0, 64 if wide else 52)
     header += (56 if wide else 32, len(loads), 64 if wide else 40, len(rows), len(rows) - 1)
     packed = struct.pack(order + ("HHIQQQIHHHHHH" if wide else "HHIIIIIHHHHHH"), *header)
     body[: 16 + len(packed)] = ident + packed

@@ -53,7 +53,8 @@ def test_a_page_of_a_file_is_a_view_and_the_padded_last_one_a_copy(firmware: Pat
         assert np.shares_memory(first, image.page(0))
         assert not np.shares_memory(image.page(2), image.page(2))
         for page in image.pages():
-            assert (page.dtype, page.shape) == (np.uint8, (4096,))
+            assert page.dtype == np.uint8
+            assert page.shape == (4096,)
             assert not page.flags.writeable
     assert first.tobytes() == FIRMWARE[:4096], "a view outlives its image"
 

@@ -34,6 +34,7 @@ RANDOM = random.Random(5)
 TEXT = b"".join(RANDOM.randbytes(40) + bytes(60) for _ in range(400))
 VMLINUX = b.small_elf(TEXT)
 RAW = bytes(64) + RANDOM.randbytes(9000)
+CORPUS = Path(__file__).parents[2] / "csrc/fuzz/corpus/lzo1x"
 FORMATS = sorted(b.COMPRESSORS)
 
 
@@ -313,6 +314,13 @@ def test_an_lzo_block_that_the_core_refuses_is_a_bad_image(
     block = struct.pack(">III", 100, 3, 0) + b"abc" + bytes(4)
     with pytest.raises(BadImage, match=r"lzo payload .* damaged .*: LZO1X: a match before"):
         Image.open(b.lzop_stored(b"")[:-4] + block)
+
+
+@pytest.mark.parametrize("name", ["empty", "far", "mixed"])
+def test_the_core_and_the_slow_second_decoder_agree_on_lzo(name: str) -> None:
+    block = (CORPUS / name).read_bytes()[2:]  # the fuzz target's cap comes first
+    decoded = lzo1x_decode(block, 1 << 20)
+    assert pagestep.codecs.lzo1x_decode(block, size_max=1 << 20) == decoded
 
 
 def test_the_scratch_folder_can_be_chosen(tmp_path: Path) -> None:

@@ -144,7 +144,7 @@ def test_a_pipe_carries_a_trace_and_is_read_once() -> None:
     thread.start()
     # Unbuffered: every read may come short.
     with os.fdopen(read_end, "rb", buffering=0) as pipe:
-        trace = Trace.open(pipe)  # type: ignore[arg-type] # a raw file reads short, no more
+        trace = Trace.open(pipe)
         assert trace.totals() is None
         assert sum(map(len, trace)) == 5000
         with pytest.raises(InvalidArgument, match="pipe"):

@@ -20,7 +20,9 @@ def image_options(command: Any) -> Any:
     """Add the options that say how an image is to be read."""
     for option in (
         click.option("--raw", is_flag=True, help="Take the file's bytes as they are."),
-        click.option("--base", metavar="ADDRESS", help="Address of page 0, if not given by the file."),
+        click.option(
+            "--base", metavar="ADDRESS", help="Address of page 0, if not given by the file."
+        ),
         click.option("--page-size", default=4096, show_default=True, help="Bytes of a page."),
     ):
         command = option(command)
@@ -40,7 +42,7 @@ def open_image(path: str, *, raw: bool, base: str | None, page_size: int, **more
 
 def _describe(image: Image) -> dict[str, Any]:
     flat = image.flat()
-    same = (flat.reshape(image.page_count, -1, 8) == flat.reshape(image.page_count, -1, 8)[:, :1])
+    same = flat.reshape(image.page_count, -1, 8) == flat.reshape(image.page_count, -1, 8)[:, :1]
     same_filled = int(np.count_nonzero(same.all(axis=(1, 2))))
     return {
         "image": image.name,

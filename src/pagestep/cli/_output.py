@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from typing import Any
+from typing import IO, Any
 
 import click
 from rich.console import Console
@@ -16,24 +17,70 @@ from rich.table import Table
 
 from pagestep import PageStepError
 
-__all__ = ["Group", "console", "print_json", "progress", "size", "table"]
+__all__ = ["Group", "busy", "console", "print_json", "progress", "size", "table"]
 
-console = Console(highlight=False)
+# In a pipe lines are as long as they are. No markup: "[x]" in a file's name is its name.
+_PIPE_WIDTH = 10_000
+console = Console(
+    highlight=False,
+    markup=False,
+    emoji=False,
+    width=None if sys.stdout.isatty() else _PIPE_WIDTH,
+)
 
-_USAGE_ERROR = 2
+_PROGRESS_AFTER_S = 1.0
+
+
+class _Failure(click.ClickException):
+    """Misuse or bad input: one line that says what is wrong, and status 2."""
+
+    exit_code = 2
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        """Print the line."""
+        click.echo(f"pagestep: {' '.join(self.message.split())}", file=file, err=True)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, PageStepError):
+        return str(error)
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    if isinstance(error, MemoryError):
+        return f"there is not enough memory for that: {error}"
+    return str(error)
+
+
+def _usage(error: click.UsageError) -> str:
+    message = error.format_message().rstrip(".")
+    return f"{message}; see {error.ctx.command_path if error.ctx else 'pagestep'} --help"
 
 
 class Group(click.Group):
     """A group whose commands say in one line what is wrong, and exit with status 2."""
 
+    def make_context(self, *args: Any, **more: Any) -> click.Context:
+        """Read the group's own arguments."""
+        with _one_line():
+            return super().make_context(*args, **more)
+
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a command; turn the library's errors, and those of files, into one line."""
-        try:
+        """Run a command."""
+        with _one_line():
             return super().invoke(ctx)
-        except (PageStepError, OSError) as error:
-            message = " ".join(str(error).split())
-            click.echo(f"pagestep: {message}", err=True)
-            ctx.exit(_USAGE_ERROR)
+
+
+@contextmanager
+def _one_line() -> Generator[None]:
+    """Turn errors of the library, of files and of usage into one line."""
+    try:
+        yield
+    except (click.exceptions.NoArgsIsHelpError, BrokenPipeError):
+        raise  # help, which has many lines; and a reader who has seen enough
+    except click.UsageError as error:
+        raise _Failure(_usage(error)) from error
+    except (PageStepError, OSError, MemoryError) as error:
+        raise _Failure(_reason(error)) from error
 
 
 def print_json(value: dict[str, Any]) -> None:
@@ -55,17 +102,37 @@ def size(count: int) -> str:
 
 def table(title: str, columns: list[str], rows: list[list[str]]) -> None:
     """Print a table: the first column to the left, the others, which are numbers, to the right."""
-    shown = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    shown = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for i, column in enumerate(columns):
         shown.add_column(column, justify="left" if i == 0 else "right", no_wrap=True)
     for row in rows:
         shown.add_row(*row)
+    console.print(title, style="italic")
     console.print(shown)
 
 
 @contextmanager
-def progress(what: str, total: int) -> Iterator[Any]:
-    """Give a function to call with what was done; a bar is drawn on a terminal only."""
+def busy(what: str) -> Generator[None]:
+    """Say on a terminal what is being done, for as long as it takes."""
+    shown = Console(stderr=True).status(what)
+    if sys.stderr.isatty():
+        shown.start()
+    try:
+        yield
+    finally:
+        shown.stop()
+
+
+@contextmanager
+def progress(what: str, total: int) -> Generator[Callable[[int], None]]:
+    """Give a function to call with what was done.
+
+    A bar is drawn on a terminal only, once a second has passed.
+
+    Args:
+        what: What is being done.
+        total: How much there is to do; 0 where that is not known.
+    """
     shown = Progress(
         TextColumn(what),
         BarColumn(),
@@ -75,6 +142,15 @@ def progress(what: str, total: int) -> Iterator[Any]:
         transient=True,
         disable=not sys.stderr.isatty(),
     )
-    with shown:
-        task = shown.add_task(what, total=total or None)
-        yield lambda done: shown.advance(task, done)
+    task = shown.add_task(what, total=total or None)
+    started = time.monotonic()
+
+    def advance(done: int) -> None:
+        if not shown.live.is_started and time.monotonic() - started > _PROGRESS_AFTER_S:
+            shown.start()
+        shown.advance(task, done)
+
+    try:
+        yield advance
+    finally:
+        shown.stop()

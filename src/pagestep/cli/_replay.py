@@ -3,24 +3,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
 
-from pagestep import Image, PageStore, Replay
+from pagestep import BadTrace, Image, PageStore, Replay
 from pagestep import replay as run_replay
 from pagestep.codecs import filter_for, train_dictionary
+from pagestep.codecs.registry import codec_info
 from pagestep.store.trace import Block, Trace, generate
 
 from ._inspect import image_options, open_image
-from ._output import console, print_json, progress, size, table
+from ._output import busy, console, print_json, progress, size, table
 
 __all__ = ["replay"]
 
 _GENERATED_EVENTS = 2_000_000
-_DICTIONARY_BYTES = 64 << 10
+_DICTIONARY_BYTES, _DICTIONARY_BYTES_MIN = 64 << 10, 1 << 10
 _TIERS = {
     "compressed": "compressed in RAM",
     "same": "one repeated word",
@@ -34,24 +36,53 @@ def _trace_of(path: Path | None, image: Image, seed: int) -> tuple[Iterator[Bloc
     if path is None:
         made = generate(image.page_count, events=_GENERATED_EVENTS, seed=seed)
         return made, _GENERATED_EVENTS, f"generated, seed {seed}: not a recording"
-    trace = Trace.open(path)
-    trace.require_image(bytes.fromhex(image.identity), image.page_count, image.page_size)
-    totals = trace.totals()
-    return iter(trace), totals.event_count if totals else 0, str(path.name)
+    with _naming(path), ExitStack() as on_error:
+        trace = on_error.enter_context(Trace.open(path))
+        trace.require_image(bytes.fromhex(image.identity), image.page_count, image.page_size)
+        totals = trace.totals()
+        on_error.pop_all()
+    return _blocks(trace, path), totals.event_count if totals else 0, path.name
+
+
+@contextmanager
+def _naming(path: Path) -> Generator[None]:
+    """Say in errors of a trace which file it is."""
+    try:
+        yield
+    except BadTrace as error:
+        raise BadTrace(f"{path}: {error}") from error
+
+
+def _blocks(trace: Trace, path: Path) -> Iterator[Block]:
+    with trace, _naming(path):
+        yield from trace
+
+
+def _sample_events(events: int) -> int:
+    """Return after how many events to look at the store: a short trace has a picture too."""
+    return min(max(events // 256, 256), 1 << 16) if events else 1 << 16
 
 
 def _dictionary(image: Image, wanted: bool) -> bytes:
     if not wanted:
         return b""
     size_bytes = min(_DICTIONARY_BYTES, image.page_count * image.page_size // 16)
-    return train_dictionary(
-        image.flat(), size_bytes, filter=filter_for(image.arch), address=image.base
-    )
+    if size_bytes < _DICTIONARY_BYTES_MIN:
+        return b""
+    with busy("training a dictionary"):
+        return train_dictionary(
+            image.flat(),
+            size_bytes,
+            filter=filter_for(image.arch),
+            address=image.base,
+            page_size=image.page_size,
+        )
 
 
 def _summary(result: Replay, ram: str, trace: str) -> dict[str, Any]:
     stats = result.stats
-    assert stats is not None
+    if stats is None:
+        raise BadTrace(f"{trace}: there is not one access in it")
     return {
         "trace": trace,
         "ram": stats.budget_bytes,
@@ -117,14 +148,20 @@ def _show(found: dict[str, Any], image: Image) -> None:
 @click.command()
 @click.argument("image", type=click.Path(path_type=Path))
 @image_options
-@click.option("--trace", type=click.Path(path_type=Path), help="A trace of this image; else one is made up.")
+@click.option(
+    "--trace", type=click.Path(path_type=Path), help="A trace of this image; else one is made up."
+)
 @click.option("--ram", default="8MiB", show_default=True, help="The budget.")
 @click.option("--policy", type=click.Choice(["s3fifo", "lru"]), default="s3fifo", show_default=True)
 @click.option("--codec", default="lz4", show_default=True, help="Codec of compressed pages.")
 @click.option("--codec-level", type=int, help="The codec's level.")
 @click.option("--dictionary/--no-dictionary", default=True, help="Train one on the image first.")
-@click.option("--pool-percent", default=50, show_default=True, help="Of the budget, for compressed pages.")
-@click.option("--scratch/--no-scratch", default=True, help="Written pages may go to a temporary file.")
+@click.option(
+    "--pool-percent", default=50, show_default=True, help="Of the budget, for compressed pages."
+)
+@click.option(
+    "--scratch/--no-scratch", default=True, help="Written pages may go to a temporary file."
+)
 @click.option("--seed", default=1, show_default=True, help="For a trace that is made up.")
 @click.option("--picture", type=click.Path(path_type=Path), help="Draw the run into this file.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
@@ -153,14 +190,16 @@ def replay(
                 policy=policy,
                 codec=codec,
                 codec_level=codec_level,
-                dictionary=_dictionary(opened, dictionary),
+                dictionary=_dictionary(opened, dictionary and codec_info(codec).takes_dictionary),
                 pool_percent=pool_percent,
                 timed=True,
                 scratch=scratch,
             ) as store,
             progress("replay", events) as advance,
         ):
-            result = run_replay(store, blocks, progress=advance)
+            result = run_replay(
+                store, blocks, sample_events=_sample_events(events), progress=advance
+            )
         found = _summary(result, ram, called)
         if picture is not None:
             from ._picture import draw_run
