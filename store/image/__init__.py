@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: MIT
 """Images: kernels, ELF files and raw firmware as pages, with segments and symbols."""
 
+from pagestep.store._size import parse_size, show_size
+
 from ._image import Image
 from ._layout import Extent, Segment
-from pagestep.store._size import parse_size, show_size
 from ._symbols import Symbol, Symbols
 
 __all__ = ["Extent", "Image", "Segment", "Symbol", "Symbols", "parse_size", "show_size"]

@@ -16,12 +16,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pagestep.codecs.errors import BadImage, Closed, InvalidArgument, NoSuchPage
+from pagestep.store._size import parse_size, show_size
 
 from ._boot import boot_format, find_base
 from ._elf import Elf, read_elf
 from ._elf_layout import elf_layout
 from ._layout import ADDRESS_END, Extent, Layout, Segment, raw_layout
-from pagestep.store._size import parse_size, show_size
 from ._source import Bytes, Source, bytes_of, open_source
 from ._symbols import Symbol, Symbols, elf_symbols, map_symbols
 from ._unpack import Unpacked, unpack

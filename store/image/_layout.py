@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pagestep.codecs.errors import BadImage, InvalidArgument
-
 from pagestep.store._size import show_size
+
 from ._source import Source
 
 ADDRESS_END = 1 << 64

@@ -19,9 +19,9 @@ from typing import Any, Protocol
 import zstandard
 
 from pagestep.codecs.errors import BadImage, StoreIOError
+from pagestep.store._size import show_size
 
 from ._lzop import LZOP_MAGIC, decode_lzop
-from pagestep.store._size import show_size
 from ._source import Source, Spool
 from ._stream import EndsEarly, Input, Malformed
 

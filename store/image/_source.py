@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pagestep.codecs.errors import BadImage, StoreIOError
-
 from pagestep.store._size import show_size
 
 if TYPE_CHECKING:

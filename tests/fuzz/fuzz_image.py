@@ -68,13 +68,8 @@ def targets() -> dict[str, Callable[[bytes], None]]:
     What they call is imported here and not above, so that atheris can instrument it.
     """
     from tests.image.exercise import open_or_refuse
-    from tests.image.lzo1x import lzo1x_decode
 
     from pagestep.store.image._payload import MAGICS
-
-    codecs = import_module("pagestep.codecs")
-    if not hasattr(codecs, "lzo1x_decode"):
-        codecs.lzo1x_decode = lzo1x_decode  # type: ignore[attr-defined]
 
     def image(data: bytes) -> None:
         open_or_refuse(data or b"\0")
