@@ -6,7 +6,7 @@
 #include "store/evict_policy.h"
 
 /* LAST_RESORT weighs almost nothing: it goes when there is hardly anything
- * else. The steps were chosen by replay (docs/decisions/0004-eviction.md). */
+ * else. The steps are a starting scale (docs/decisions/0004-eviction.md). */
 const uint32_t evict_weights[PGS_LEVEL_COUNT] = {
     [PGS_LEVEL_PINNED] = 0,  [PGS_LEVEL_LAST_RESORT] = 1, [PGS_LEVEL_RELUCTANT] = 16,
     [PGS_LEVEL_NORMAL] = 64, [PGS_LEVEL_EAGER] = 256,     [PGS_LEVEL_STEP_ON_IT] = 4096,
