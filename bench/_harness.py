@@ -11,19 +11,19 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
-import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from threading import Barrier
 from typing import Any
 
-import lz4
 import numpy as np
 import numpy.typing as npt
 import zstandard
@@ -186,19 +186,18 @@ def machine() -> dict[str, str]:
         "date": time.strftime("%B %Y"),
         "machine": platform.machine(),
         "cpu": f"{model} ({family.strip()})",
-        "cpus": str(len(_cpus())),
+        "cpus": str(len(os.sched_getaffinity(0))),
         "kernel": platform.release().split("-")[0],
         "python": platform.python_version(),
-        "liblz4": str(lz4.library_version_string()),
+        "liblz4 (lz4's)": _liblz4(),
         "libzstd (zstandard's)": ".".join(map(str, zstandard.ZSTD_VERSION)),
         **{name: _version(name) for name in ("numpy", "lz4", "blosc2", "lmdb")},
     }
 
 
-def _cpus() -> set[int]:
-    import os
-
-    return os.sched_getaffinity(0)
+def _liblz4() -> str:
+    module: Any = import_module("lz4")  # which has no types
+    return str(module.library_version_string())
 
 
 def _version(name: str) -> str:
@@ -262,8 +261,3 @@ def save(path: Path | None, results: Sequence[Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     content = {"machine": machine(), "results": [asdict(row) for row in results]}
     path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
-
-
-def median(values: Sequence[float]) -> float:
-    """Return the median."""
-    return statistics.median(values)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import mmap
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,7 +79,7 @@ class NoZram(Exception):
 
 
 @contextmanager
-def zram_device(size: int) -> Iterator[Path]:
+def zram_device(size: int) -> Generator[Path]:
     """Set /dev/zram0 up for lz4, and put it back as it was."""
     if not DEVICE.exists() or not ZRAM.is_dir():
         raise NoZram("there is no /dev/zram0")

@@ -10,13 +10,11 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager
+from importlib import import_module
 from typing import Any
 
-import blosc2
-import lmdb
-import lz4.block
 import numpy as np
 import numpy.typing as npt
 from _harness import (
@@ -34,8 +32,15 @@ from _harness import (
 
 from pagestep import PageStore
 from pagestep.codecs import Codec, train_dictionary
-from pagestep.store._binding import ffi, lib
+from pagestep.store import _binding
 from pagestep.store.image import Image
+
+# They come without types, or with ones that leave half of it unknown.
+blosc2: Any = import_module("blosc2")
+lmdb: Any = import_module("lmdb")
+lz4_block: Any = import_module("lz4.block")
+ffi: Any = _binding.ffi
+lib: Any = _binding.lib
 
 THREADS = 2
 CHUNK = 1024
@@ -54,7 +59,7 @@ class Reader:
         self.numbers: list[int] = kernel.order.tolist()
         self.out = [np.zeros((BATCH, PAGE), dtype=np.uint8) for _ in range(THREADS)]
 
-    def batches(self, read: Callable[[npt.NDArray[np.uint64], npt.NDArray[np.uint8]], None]) -> Run:
+    def batches(self, read: Callable[[npt.NDArray[np.uint64], Any], None]) -> Run:
         """Return what reads page numbers into rows, a batch at a time."""
         order = self.kernel.order
 
@@ -99,7 +104,7 @@ class BareLoop:
         self._addresses = np.ascontiguousarray(addresses[kernel.index])
         self._source = ffi.from_buffer(self._data)
         self._status = [ffi.new("int32_t[]", BATCH) for _ in range(THREADS)]
-        self._handle = codec.handle
+        self._handle: Any = codec.handle
         self._coders = [self._open() for _ in range(THREADS)]
         self._out = [np.zeros((BATCH, PAGE), dtype=np.uint8) for _ in range(THREADS)]
 
@@ -107,10 +112,12 @@ class BareLoop:
         opened = ffi.new("pgs_coder **")
         if lib.pgs_coder_open(self._handle.pointer, 0, opened):
             raise MemoryError("no coder")
+
         # The codec goes last: what closes a coder holds on to it.
-        return ffi.gc(
-            opened[0], lambda coder, _codec=self._handle: lib.pgs_coder_close(coder)
-        )
+        def close(coder: Any, _codec: Any = self._handle) -> None:
+            lib.pgs_coder_close(coder)
+
+        return ffi.gc(opened[0], close)
 
     def run(self, first: int, count: int, thread_no: int) -> None:
         """Decode a part of the order."""
@@ -130,7 +137,7 @@ class BareLoop:
 
 
 @contextmanager
-def lmdb_of(values: dict[int, bytes]) -> Iterator[Callable[[int], bytes]]:
+def lmdb_of(values: dict[int, bytes]) -> Generator[Callable[[int], Any]]:
     """Keep values in lmdb; give what gets them by number."""
     with tempfile.TemporaryDirectory() as folder:
         environment = lmdb.open(folder, map_size=1 << 28, readahead=False)
@@ -191,7 +198,7 @@ def compressed(kernel: Kernel, rounds: int, tuned: bool) -> list[Row]:
     options: dict[str, Any] = {"dict": dictionary} if dictionary else {}
     blocks = {
         page_no: bytes(
-            lz4.block.compress(kernel.matrix[page_no], store_size=False, **mode, **options)
+            lz4_block.compress(kernel.matrix[page_no], store_size=False, **mode, **options)
         )
         for page_no in kernel.distinct.tolist()
     }
@@ -208,7 +215,7 @@ def compressed(kernel: Kernel, rounds: int, tuned: bool) -> list[Row]:
     )
     for page in kernel.matrix:
         schunk.append_data(page)
-    decompress = lz4.block.decompress
+    decompress = lz4_block.decompress
     reader = Reader(kernel)
     bare = BareLoop(kernel, codec)
     with ExitStack() as stack:
@@ -318,7 +325,8 @@ def disk(kernel: Kernel, rounds: int) -> list[Row]:
                 rounds=rounds,
                 order_size=len(kernel.order),
             )
-            if store.stats().by_tier["disk"].faults < len(kernel.order):
+            stats = store.stats()
+            if stats.by_tier["disk"].faults < 0.95 * stats.reads:
                 raise RuntimeError("the reads were not of absent pages")
             return rows
 

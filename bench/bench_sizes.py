@@ -69,8 +69,10 @@ def dictionary_of(kernel: Kernel, codec: str, size: int, filter_name: str) -> by
     )
 
 
-def total(kernel: Kernel, codec: str, level: int, filter_name: str, dictionary: bytes) -> Row:
-    """Encode every page that is not same-filled."""
+def total(
+    kernel: Kernel, codec: str, level: int, filter_name: str, size: int, dictionary: bytes
+) -> Row:
+    """Encode every page that is not same-filled; ``size`` is what the dictionary may take."""
     sizes: list[int] = []
     with Codec(codec, level=level, filter=filter_name, dictionary=dictionary) as coder:
         for page_no in kernel.distinct.tolist():
@@ -78,7 +80,6 @@ def total(kernel: Kernel, codec: str, level: int, filter_name: str, dictionary: 
             data = coder.encode(page, address=kernel.address(page_no))
             sizes.append(page.nbytes if data is None else len(data))
     total_bytes = sum(sizes) + len(dictionary)
-    size = DICTIONARIES[codec][1] if dictionary else 0
     known = KNOWN.get((kernel.name, codec, level, filter_name != "none", size), 0)
     return Row(
         kernel=kernel.name,
@@ -86,7 +87,7 @@ def total(kernel: Kernel, codec: str, level: int, filter_name: str, dictionary: 
         level=level,
         filter=filter_name,
         dictionary_bytes=len(dictionary),
-        raw_pages=sum(size == kernel.matrix.shape[1] for size in sizes),
+        raw_pages=sizes.count(kernel.matrix.shape[1]),
         total_bytes=total_bytes,
         image_bytes=kernel.matrix.nbytes,
         known_bytes=known,
@@ -107,7 +108,7 @@ def main() -> None:
             }
             for codec, level in CASES:
                 rows += [
-                    total(kernel, codec, level, filter_name, dictionaries[codec, size])
+                    total(kernel, codec, level, filter_name, size, dictionaries[codec, size])
                     for size in DICTIONARIES[codec]
                 ]
     for name in dict.fromkeys(row.kernel for row in rows):

@@ -2,6 +2,7 @@
 #include "harness.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -34,8 +35,8 @@ static double now_ns(void)
     return (double)t.tv_sec * 1e9 + (double)t.tv_nsec;
 }
 
-/* Helpers sleep between passes, and meet in a spin before one: their wake-up is
- * not measured. */
+/* Helpers sleep between passes, and meet before one: their wake-up is not
+ * measured. Who waits yields, as other processes may want the processor. */
 static struct {
     pthread_t threads[THREADS_MAX];
     pthread_mutex_t lock;
@@ -46,11 +47,27 @@ static struct {
     void *ctx;
     size_t first, count;
     unsigned started;
+    double starts[THREADS_MAX], ends[THREADS_MAX];
 } crew = {.lock = PTHREAD_MUTEX_INITIALIZER, .go = PTHREAD_COND_INITIALIZER};
 
 struct helper {
     unsigned thread_no;
 };
+
+static void await(const _Atomic unsigned *value, unsigned wanted)
+{
+    while (atomic_load(value) < wanted)
+        sched_yield();
+}
+
+static void take_part(unsigned thread_no)
+{
+    atomic_fetch_add(&crew.ready, 1);
+    await(&crew.ready, crew.started + 1);
+    crew.starts[thread_no] = now_ns();
+    crew.run(crew.ctx, crew.first + thread_no * crew.count, crew.count, thread_no);
+    crew.ends[thread_no] = now_ns();
+}
 
 static void *helper_main(void *argument)
 {
@@ -63,10 +80,7 @@ static void *helper_main(void *argument)
             pthread_cond_wait(&crew.go, &crew.lock);
         seen++;
         pthread_mutex_unlock(&crew.lock);
-        atomic_fetch_add(&crew.ready, 1);
-        while (atomic_load(&crew.ready) < crew.started + 1)
-            ;
-        crew.run(crew.ctx, crew.first + thread_no * crew.count, crew.count, thread_no);
+        take_part(thread_no);
         atomic_fetch_add(&crew.done, 1);
     }
     return NULL;
@@ -85,10 +99,10 @@ static void start_crew(void)
     }
 }
 
-/* Returns the wall time from when all are ready. */
+/* Returns the wall time from the first thread's start to the last one's end. */
 static double timed(pass *run, void *ctx, size_t first, size_t count, unsigned threads)
 {
-    double start;
+    double start, end;
 
     if (threads == 1) {
         start = now_ns();
@@ -106,14 +120,15 @@ static double timed(pass *run, void *ctx, size_t first, size_t count, unsigned t
     crew.generation++;
     pthread_cond_broadcast(&crew.go);
     pthread_mutex_unlock(&crew.lock);
-    while (atomic_load(&crew.ready) < crew.started)
-        ;
-    start = now_ns();
-    atomic_fetch_add(&crew.ready, 1);
-    run(ctx, first, count, 0);
-    while (atomic_load(&crew.done) < crew.started)
-        ;
-    return now_ns() - start;
+    take_part(0);
+    await(&crew.done, crew.started);
+    start = crew.starts[0];
+    end = crew.ends[0];
+    for (unsigned k = 1; k <= crew.started; k++) {
+        start = crew.starts[k] < start ? crew.starts[k] : start;
+        end = crew.ends[k] > end ? crew.ends[k] : end;
+    }
+    return end - start;
 }
 
 void run_threads(pass *run, void *ctx, size_t first, size_t count, unsigned threads)
