@@ -111,7 +111,7 @@ def checked_address(address: int) -> int:
 class CodecHandle:
     """An open codec of the core."""
 
-    __slots__ = ("_params", "pointer")
+    __slots__ = ("pointer",)
 
     def __init__(
         self, codec_id: int, level: int, filter_id: int, page_size: int, dictionary: AnyBuffer
@@ -145,7 +145,7 @@ class CodecHandle:
 class Coder:
     """What one thread needs to run a codec, with room for one page each way."""
 
-    __slots__ = ("_page", "_page_size", "_size", "codec", "pointer")
+    __slots__ = ("_page", "_page_size", "_size", "pointer")
 
     def __init__(self, codec: CodecHandle, page_size: int, *, encodes: bool) -> None:
         """Open a coder; one that only decodes is smaller.
@@ -155,9 +155,7 @@ class Coder:
         """
         opened = ffi.new("pgs_coder **")
         _check(lib.pgs_coder_open(codec.pointer, encodes, opened), "coder")
-        # The slots below are cleared in this order: the codec goes last.
         self.pointer = ffi.gc(opened[0], _closer(codec))
-        self.codec = codec
         self._page = ffi.new("unsigned char[]", page_size)
         self._page_size = page_size
         self._size = ffi.new("size_t *")

@@ -4,8 +4,6 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Generator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
@@ -220,8 +218,11 @@ class Codec:
         if len(source) != self._page_size:
             raise InvalidArgument(f"page of {len(source)} bytes: wanted {self._page_size}")
         address = _lib.checked_address(address)
-        with self._coder(encodes=True) as coder:
+        coder = self._take(self._encoders, encodes=True)
+        try:
             return coder.encode(source, address, self._cap)
+        finally:
+            self._give_back(self._encoders, coder)
 
     def decode(self, data: AnyBuffer, *, address: int = 0) -> bytes:
         """Decode one page.
@@ -237,8 +238,11 @@ class Codec:
         """
         source = _lib.readable(data, "data")
         address = _lib.checked_address(address)
-        with self._coder(encodes=False) as coder:
+        coder = self._take(self._decoders)
+        try:
             return coder.decode(source, address)
+        finally:
+            self._give_back(self._decoders, coder)
 
     def decode_into(self, data: AnyBuffer, out: AnyBuffer, *, address: int = 0) -> None:
         """Decode one page into a buffer.
@@ -259,8 +263,11 @@ class Codec:
         if len(target) != self._page_size:
             raise InvalidArgument(f"out of {len(target)} bytes: wanted {self._page_size}")
         address = _lib.checked_address(address)
-        with self._coder(encodes=False) as coder:
+        coder = self._take(self._decoders)
+        try:
             coder.decode_into(source, address, target)
+        finally:
+            self._give_back(self._decoders, coder)
 
     def encode_pages(self, pages: AnyBuffer, *, address: int = 0) -> EncodedPages:
         """Encode pages that follow each other.
@@ -290,7 +297,8 @@ class Codec:
         batch = max(1, _BATCH_BYTES // self._page_size)
         room = np.empty((min(batch, page_count), self._cap), dtype=np.uint8)
         packed: list[NDArray[np.uint8]] = []
-        with self._coder(encodes=True) as coder:
+        coder = self._take(self._encoders, encodes=True)
+        try:
             for first in range(0, page_count, batch):
                 rows = matrix[first : first + batch]
                 part = sizes[first : first + batch]
@@ -299,6 +307,8 @@ class Codec:
                     _lib.readable(rows.reshape(-1), "pages"), len(rows), where, room, part
                 )
                 packed.append(_pack(rows, room[: len(rows)], part))
+        finally:
+            self._give_back(self._encoders, coder)
         data = np.concatenate(packed) if packed else np.empty(0, dtype=np.uint8)
         ends = np.cumsum(sizes, dtype=np.uint64)
         return EncodedPages(data, ends - sizes, sizes, address, self._page_size)
@@ -334,7 +344,8 @@ class Codec:
         addresses = np.arange(len(encoded), dtype=np.uint64) * np.uint64(self._page_size)
         addresses += np.uint64(encoded.address)
         statuses = np.zeros(len(encoded), dtype=np.int32)
-        with self._coder(encodes=False) as coder:
+        coder = self._take(self._decoders)
+        try:
             coder.decode_pages(
                 _lib.readable(encoded.data, "data"),
                 np.ascontiguousarray(encoded.offsets, dtype=np.uint64),
@@ -343,6 +354,8 @@ class Codec:
                 target,
                 statuses,
             )
+        finally:
+            self._give_back(self._decoders, coder)
         _copy_raw(encoded, out, statuses)
         bad = np.flatnonzero(statuses)
         if len(bad):
@@ -360,20 +373,17 @@ class Codec:
             raise Closed(f"codec {self.name} was closed; open another")
         return handle
 
-    @contextmanager
-    def _coder(self, *, encodes: bool) -> Generator[_lib.Coder]:
+    def _take(self, waiting: deque[_lib.Coder], *, encodes: bool = False) -> _lib.Coder:
         """Lend a coder to this thread; deques need no lock for this."""
         handle = self._open_handle()
-        waiting = self._encoders if encodes else self._decoders
         try:
-            coder = waiting.pop()
+            return waiting.pop()
         except IndexError:
-            coder = _lib.Coder(handle, self._page_size, encodes=encodes)
-        try:
-            yield coder
-        finally:
-            if self._handle is not None:
-                waiting.append(coder)
+            return _lib.Coder(handle, self._page_size, encodes=encodes)
+
+    def _give_back(self, waiting: deque[_lib.Coder], coder: _lib.Coder) -> None:
+        if self._handle is not None:
+            waiting.append(coder)
 
 
 def _checked_level(info: CodecInfo, level: int | None) -> int:

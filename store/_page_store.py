@@ -31,6 +31,7 @@ __all__ = ["PageStore"]
 
 Where = int | str | range | Iterable[int]
 
+_read_page = lib.pgs_read_page  # looked up once: it is the shortest call there is
 _POLICIES = {"s3fifo": lib.PGS_POLICY_S3FIFO, "lru": lib.PGS_POLICY_LRU}
 # What a store costs beside its pages: tables, coders, a dictionary. Only used to size
 # the budget of a store that was given none.
@@ -68,7 +69,7 @@ class PageStore:
         self.page_count: int = image.page_count
         self.page_size: int = image.page_size
         self._owns_image = owns_image
-        self._scratch = threading.local()
+        self._local = threading.local()
         if isinstance(codec, str):
             codec = Codec(
                 codec,
@@ -294,23 +295,19 @@ class PageStore:
             StoreIOError: The image's file cannot be read.
             Closed: The store is closed.
         """
+        local = self._local
         try:
-            scratch, window = self._scratch.pair
+            frame = local.frame
         except AttributeError:
-            scratch = ffi.new("unsigned char[]", self.page_size)
-            window = ffi.buffer(scratch)
-            self._scratch.pair = scratch, window
+            frame = local.frame = ffi.new("unsigned char[]", self.page_size)
+            local.to_bytes = memoryview(ffi.buffer(frame)).tobytes
         try:
-            code = lib.pgs_read_page(
-                self._handle or self._core(), self._object, page_no, 0, scratch
-            )
+            code = _read_page(self._handle or self._core(), self._object, page_no, 0, frame)
         except OverflowError:
-            raise NoSuchPage(
-                f"page {page_no} cannot be read: there are {self.page_count}"
-            ) from None
+            code = lib.PGS_E_RANGE
         if code:
             check(code, f"page {page_no} cannot be read")
-        page: bytes = window[:]
+        page: bytes = local.to_bytes()
         return page
 
     def read_into(
@@ -434,14 +431,27 @@ class PageStore:
         """
         self._move(lib.pgs_page_in, where, "paged in")
 
-    def page_out(self, where: Where) -> None:
+    def page_out(self, where: Where, *, codec_level: int | None = None) -> None:
         """Compress pages and free their frames.
 
+        Args:
+            where: A page number, a range or sequence of them, or a segment's name.
+            codec_level: Another level of the store's codec, for pages that are to stay
+                compressed: more effort now, with tables that take RAM during this call only.
+
         Raises:
+            InvalidArgument: The codec has no such level.
             PinnedPage: One of them is pinned.
             BudgetExceeded: They do not fit, compressed.
         """
-        self._move(lib.pgs_page_out, where, "paged out")
+        if codec_level is None:
+            self._move(lib.pgs_page_out, where, "paged out")
+            return
+
+        def pack(core: Any, object_no: int, pages: Any, count: int, statuses: Any) -> int:
+            return int(lib.pgs_pack(core, object_no, pages, count, codec_level, statuses))
+
+        self._move(pack, where, "paged out")
 
     def discard(self, where: Where) -> None:
         """Drop pages from RAM; the next read takes them from the image's file.

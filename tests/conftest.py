@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from .kernels import CannotFetch, fetch
+from fetch_kernel import CannotFetch, fetch
 
 
 def _kernel(name: str) -> Path:

@@ -24,13 +24,14 @@ enum {
     STRIPE_BYTES = LANES * 8,
     STRIPES_PER_BLOCK = 16,
     BLOCK_BYTES = STRIPE_BYTES * STRIPES_PER_BLOCK,
-    KEY_STEP = 1
+    KEY_STEP = 1,
+    LAST_KEY = STRIPES_PER_BLOCK * KEY_STEP /* of a stripe that is not whole */
 };
 
 #define BLOCK_FACTOR UINT64_C(0xd50b6a4d) /* odd: multiplying by it loses nothing */
 
-/* Arbitrary words without structure. */
-static const uint64_t keys[LANES + STRIPES_PER_BLOCK * KEY_STEP] = {
+/* These, and the two below: arbitrary words without structure. */
+const uint64_t pgs_checksum_keys[LANES + STRIPES_PER_BLOCK * KEY_STEP] = {
     UINT64_C(0xf3679c008d7d1e3e), UINT64_C(0xd5726a12e4a72c01), UINT64_C(0xa6626331406d4a0c),
     UINT64_C(0xebb8805f54c31ae2), UINT64_C(0xbdfbbde8339a8e5f), UINT64_C(0x5bead36cb575de7e),
     UINT64_C(0x00bea3cdfd6837c8), UINT64_C(0xa0fb6429d05ffc11), UINT64_C(0xfaa15c29fd5fbc85),
@@ -118,7 +119,8 @@ static inline struct pair pair_xor(struct pair x, struct pair y)
 
 static inline struct pair pair_multiply_low(struct pair x, struct pair y)
 {
-    return pair_of((x.a & UINT32_MAX) * (y.a & UINT32_MAX), (x.b & UINT32_MAX) * (y.b & UINT32_MAX));
+    return pair_of((x.a & UINT32_MAX) * (y.a & UINT32_MAX),
+                   (x.b & UINT32_MAX) * (y.b & UINT32_MAX));
 }
 
 #define NAME checksum_plain

@@ -18,6 +18,9 @@ struct pgs_checksum_variant {
     uint64_t (*run)(const void *bytes, size_t size);
 };
 
+/* What words are mixed with; the first stripe's eight come first. */
+extern const uint64_t pgs_checksum_keys[];
+
 /* Ends with a NULL name; the best comes first. */
 extern const struct pgs_checksum_variant pgs_checksum_variants[];
 

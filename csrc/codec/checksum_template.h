@@ -25,7 +25,7 @@ TARGET static uint64_t NAME(const void *bytes, size_t size)
     for (v = 0; v < VECTORS; v++)
         sums[v] = LOAD(start + v * WORDS);
     while (at != end) {
-        const uint64_t *key = keys;
+        const uint64_t *key = pgs_checksum_keys;
         const unsigned char *block_end =
             (size_t)(end - at) < BLOCK_BYTES ? end : at + BLOCK_BYTES;
         for (; at != block_end; at += STRIPE_BYTES, key += KEY_STEP) {
@@ -41,6 +41,16 @@ TARGET static uint64_t NAME(const void *bytes, size_t size)
             VECTOR low = MULTIPLY_LOW(mixed, BROADCAST(BLOCK_FACTOR));
             VECTOR high = MULTIPLY_LOW(HIGH_TO_LOW(mixed), BROADCAST(BLOCK_FACTOR));
             sums[v] = ADD(low, LOW_TO_HIGH(high));
+        }
+    }
+    if (size % STRIPE_BYTES) {
+        unsigned char last[STRIPE_BYTES] = {0};
+        memcpy(last, end, size % STRIPE_BYTES);
+        for (v = 0; v < VECTORS; v++) {
+            VECTOR data = LOAD(last + v * WORDS * 8);
+            VECTOR mixed = XOR(data, LOAD(pgs_checksum_keys + LAST_KEY + v * WORDS));
+            VECTOR product = MULTIPLY_LOW(mixed, HIGH_TO_LOW(mixed));
+            sums[v] = ADD(sums[v], ADD(product, SWAP(data)));
         }
     }
     for (v = 0; v < VECTORS; v++)

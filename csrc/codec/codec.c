@@ -85,6 +85,7 @@ int pgs_codec_open(const struct pgs_codec_params *params, pgs_codec **codec_ret)
     if (codec == NULL)
         return PGS_E_NOMEM;
     codec->ops = ops_of(params->codec_id);
+    codec->codec_id = params->codec_id;
     codec->level = params->level == -1 ? codec->ops->level_default : params->level;
     codec->filter_id = codec->ops->is_filtered ? params->filter_id : (uint32_t)PGS_FILTER_NONE;
     codec->page_size = params->page_size;
@@ -97,6 +98,18 @@ int pgs_codec_open(const struct pgs_codec_params *params, pgs_codec **codec_ret)
     }
     *codec_ret = codec;
     return PGS_OK;
+}
+
+int pgs_codec_open_like(const pgs_codec *codec, int32_t level, pgs_codec **codec_ret)
+{
+    struct pgs_codec_params params = {.struct_size = sizeof(params),
+                                      .codec_id = codec->codec_id,
+                                      .level = level,
+                                      .filter_id = codec->filter_id,
+                                      .page_size = codec->page_size,
+                                      .dict_size = codec->dict_size,
+                                      .dict = codec->dict};
+    return pgs_codec_open(&params, codec_ret);
 }
 
 void pgs_codec_close(pgs_codec *codec)

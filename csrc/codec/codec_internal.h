@@ -39,6 +39,7 @@ struct pgs_codec_ops {
 
 struct pgs_codec {
     const struct pgs_codec_ops *ops;
+    uint32_t codec_id;
     int32_t level;
     uint32_t filter_id; /* PGS_FILTER_NONE where the algorithm is not filtered */
     uint32_t page_size;

@@ -104,6 +104,8 @@ int pool_init(struct pool *pool, const struct pool_owner *owner, uint64_t max_by
         return PGS_E_NOMEM;
     }
     pool->base = base;
+    /* A huge page would be RAM that nobody has charged. */
+    madvise(base, start_of(pool, pool->segment_count), MADV_NOHUGEPAGE);
     pthread_mutex_init(&pool->lock, NULL);
     return PGS_OK;
 }

@@ -6,7 +6,7 @@
 
 #include "store/call.h"
 
-enum { PREFETCH_LINES = 8 };
+enum { PREFETCH_LINES = 24, ENTRIES_AHEAD = 4 };
 
 static void note_use(const struct job *job)
 {
@@ -118,8 +118,15 @@ static int read_page(const struct job *job, void *out, bool into_frame)
     }
 }
 
-/* Has the compressed bytes of a page that is read soon on their way. */
-static void prefetch(const struct job *job, uint64_t page_no)
+/* Has a page's entry on its way. */
+static void prefetch_entry(const struct job *job, uint64_t page_no)
+{
+    if (page_no < job->object->page_count)
+        __builtin_prefetch(&job->object->pages[page_no]);
+}
+
+/* Has the compressed bytes of a page that is read next on their way. */
+static void prefetch_bytes(const struct job *job, uint64_t page_no)
 {
     const pgs_store *store = job->store;
     if (page_no >= job->object->page_count)
@@ -142,8 +149,10 @@ int pgs_read(pgs_store *store, uint32_t object, const uint64_t *page_nos, size_t
     if (error)
         return error;
     for (size_t i = 0; i < count; i++) {
+        if (i + ENTRIES_AHEAD < count)
+            prefetch_entry(&call.job, page_nos[i + ENTRIES_AHEAD]);
         if (i + 1 < count)
-            prefetch(&call.job, page_nos[i + 1]);
+            prefetch_bytes(&call.job, page_nos[i + 1]);
         error = call_select(&call, page_nos[i]);
         if (!error)
             error = read_page(&call.job, (unsigned char *)out + i * store->page_size,

@@ -17,7 +17,8 @@ bool budget_has(const pgs_store *store, uint64_t bytes)
 
 uint64_t budget_for_pages(const pgs_store *store)
 {
-    return load(&store->budget_bytes) - load(&store->metadata_bytes);
+    uint64_t budget = load(&store->budget_bytes), metadata = load(&store->metadata_bytes);
+    return budget > metadata ? budget - metadata : 0; /* less in mid set_budget only */
 }
 
 uint64_t budget_pool_share(const pgs_store *store)
@@ -105,6 +106,7 @@ int pgs_store_set_budget(pgs_store *store, uint64_t budget_bytes)
     uint64_t old = load(&store->budget_bytes);
     if (budget_bytes > store->budget_limit)
         return PGS_E_INVALID;
+    pthread_mutex_lock(&store->object_lock);
     struct worker *worker = worker_take(store);
     int error = PGS_OK;
     atomic_store(&store->budget_bytes, budget_bytes);
@@ -114,5 +116,6 @@ int pgs_store_set_budget(pgs_store *store, uint64_t budget_bytes)
     if (error)
         atomic_store(&store->budget_bytes, old);
     worker_give(worker);
+    pthread_mutex_unlock(&store->object_lock);
     return error;
 }

@@ -11,11 +11,17 @@ int call_begin(struct call *call, pgs_store *store, uint32_t object, size_t coun
     int error = call->job.object ? worker_prepare(store, worker, call->job.object->codec)
                                  : PGS_E_RANGE;
     if (error) {
+        call_refuse(call, count, error);
         worker_give(worker);
-        for (size_t i = 0; statuses && i < count; i++)
-            statuses[i] = error;
     }
     return error;
+}
+
+void call_refuse(struct call *call, size_t count, int error)
+{
+    call->first_error = error;
+    for (size_t i = 0; call->statuses && i < count; i++)
+        call->statuses[i] = error;
 }
 
 int call_select(struct call *call, uint64_t page_no)
@@ -48,6 +54,19 @@ int call_end(struct call *call)
     return call->first_error;
 }
 
+void call_run(struct call *call, const uint64_t *page_nos, size_t count, page_action *action,
+              void *bytes)
+{
+    for (size_t i = 0; i < count; i++) {
+        void *at = bytes ? (unsigned char *)bytes + i * call->job.store->page_size : NULL;
+        int error = call_select(call, page_nos[i]);
+        if (!error)
+            error = action(&call->job, at);
+        if (!call_note(call, i, error))
+            break;
+    }
+}
+
 int call_for_each(pgs_store *store, uint32_t object, const uint64_t *page_nos, size_t count,
                   int32_t *statuses, page_action *action, void *bytes)
 {
@@ -55,13 +74,6 @@ int call_for_each(pgs_store *store, uint32_t object, const uint64_t *page_nos, s
     int error = call_begin(&call, store, object, count, statuses);
     if (error)
         return error;
-    for (size_t i = 0; i < count; i++) {
-        void *at = bytes ? (unsigned char *)bytes + i * store->page_size : NULL;
-        error = call_select(&call, page_nos[i]);
-        if (!error)
-            error = action(&call.job, at);
-        if (!call_note(&call, i, error))
-            break;
-    }
+    call_run(&call, page_nos, count, action, bytes);
     return call_end(&call);
 }

@@ -20,6 +20,9 @@ struct call {
 int call_begin(struct call *call, pgs_store *store, uint32_t object, size_t count,
                int32_t *statuses);
 
+/* Gives every page the same error. */
+void call_refuse(struct call *call, size_t count, int error);
+
 /* Makes page_no the job's page; PGS_E_RANGE where there is none. */
 int call_select(struct call *call, uint64_t page_no);
 
@@ -31,6 +34,8 @@ int call_end(struct call *call);
 
 /* Does `action` for each page; it gets its row of page_size `bytes`, if any. */
 typedef int page_action(const struct job *job, void *bytes);
+void call_run(struct call *call, const uint64_t *page_nos, size_t count, page_action *action,
+              void *bytes);
 int call_for_each(pgs_store *store, uint32_t object, const uint64_t *page_nos, size_t count,
                   int32_t *statuses, page_action *action, void *bytes);
 

@@ -6,7 +6,7 @@
 #include "store/store_internal.h"
 
 /* A second encoder only where it is small beside the budget. */
-enum { ENCODER_SHARE = 64, ENCODERS_PER_CODEC = 4 };
+enum { ENCODER_SHARE = 256, ENCODERS_PER_CODEC = 4 };
 
 static size_t encoder_bytes(const pgs_store *store, const struct encoder *encoder)
 {
@@ -20,25 +20,39 @@ static void encoder_free(struct encoder *encoder)
     free(encoder->page);
 }
 
-static int open_encoder(pgs_store *store, struct worker *worker, const pgs_codec *codec,
-                        enum encoder_use use)
+int encoder_open(pgs_store *store, struct worker *worker, const pgs_codec *codec,
+                 struct encoder *encoder)
 {
-    if (store->encoder_count == MAX_ENCODERS)
-        return PGS_E_INVALID;
-    struct encoder *encoder = &store->encoders[store->encoder_count];
+    *encoder = (struct encoder){.codec = codec};
     int error = codec ? pgs_coder_open(codec, 1, &encoder->coder) : PGS_OK;
     if (error)
         return error;
     encoder->page = aligned_alloc(CACHE_LINE, 2 * (size_t)store->page_size);
     error = encoder->page ? metadata_charge(store, worker, encoder_bytes(store, encoder))
                           : PGS_E_NOMEM;
-    if (error) {
+    if (error)
         encoder_free(encoder);
-        *encoder = (struct encoder){0};
+    else
+        encoder->coded = encoder->page + store->page_size;
+    return error;
+}
+
+void encoder_close(pgs_store *store, struct encoder *encoder)
+{
+    metadata_uncharge(store, encoder_bytes(store, encoder));
+    encoder_free(encoder);
+}
+
+/* One more for all threads to share. */
+static int add_encoder(pgs_store *store, struct worker *worker, const pgs_codec *codec,
+                       enum encoder_use use)
+{
+    struct encoder *encoder = &store->encoders[store->encoder_count];
+    if (store->encoder_count == MAX_ENCODERS)
+        return PGS_E_INVALID;
+    int error = encoder_open(store, worker, codec, encoder);
+    if (error)
         return error;
-    }
-    encoder->coded = encoder->page + store->page_size;
-    encoder->codec = codec;
     encoder->use = use;
     store->encoder_count++;
     return PGS_OK;
@@ -56,14 +70,14 @@ static int open_for_page_out(pgs_store *store, struct worker *worker, const pgs_
 {
     int error = codec ? metadata_charge(store, worker, pgs_codec_memory_bytes(codec)) : PGS_OK;
     if (!error)
-        error = open_encoder(store, worker, codec, FOR_PAGE_OUT);
+        error = add_encoder(store, worker, codec, FOR_PAGE_OUT);
     if (error)
         return error;
     long cpus = sysconf(_SC_NPROCESSORS_ONLN);
     uint64_t each = encoder_bytes(store, &store->encoders[store->encoder_count - 1]);
     uint64_t budget = atomic_load_explicit(&store->budget_bytes, memory_order_relaxed);
     for (long i = 1; i < cpus && i < ENCODERS_PER_CODEC && each * ENCODER_SHARE <= budget; i++)
-        if (open_encoder(store, worker, codec, FOR_PAGE_OUT))
+        if (add_encoder(store, worker, codec, FOR_PAGE_OUT))
             break;
     return PGS_OK;
 }
@@ -75,7 +89,7 @@ int encoders_prepare(pgs_store *store, struct worker *worker, const pgs_codec *c
     if (!has_encoder(store, codec, FOR_PAGE_OUT))
         error = open_for_page_out(store, worker, codec);
     if (!error && writes_back && !has_encoder(store, codec, FOR_WRITE_BACK))
-        error = open_encoder(store, worker, codec, FOR_WRITE_BACK);
+        error = add_encoder(store, worker, codec, FOR_WRITE_BACK);
     return error;
 }
 

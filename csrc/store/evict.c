@@ -6,7 +6,7 @@
 #include "store/evict_policy.h"
 
 /* LAST_RESORT weighs almost nothing: it goes when there is hardly anything
- * else. The steps were chosen by replay (docs/decisions/0004-eviction.md). */
+ * else. The steps are a starting scale (docs/decisions/0004-eviction.md). */
 const uint32_t evict_weights[PGS_LEVEL_COUNT] = {
     [PGS_LEVEL_PINNED] = 0,  [PGS_LEVEL_LAST_RESORT] = 1, [PGS_LEVEL_RELUCTANT] = 16,
     [PGS_LEVEL_NORMAL] = 64, [PGS_LEVEL_EAGER] = 256,     [PGS_LEVEL_STEP_ON_IT] = 4096,
@@ -71,7 +71,6 @@ void evict_insert(struct evict_queue *queue, uint32_t frame, uint32_t clock, boo
     atomic_store_explicit(&row->uses, 0, memory_order_relaxed);
     pthread_mutex_lock(&queue->lock);
     queue->policy->insert(queue, frame, ghost);
-    queue->count++;
     pthread_mutex_unlock(&queue->lock);
 }
 
@@ -79,7 +78,6 @@ void evict_remove(struct evict_queue *queue, uint32_t frame)
 {
     pthread_mutex_lock(&queue->lock);
     list_remove(queue, frame);
-    queue->count--;
     pthread_mutex_unlock(&queue->lock);
 }
 
@@ -118,26 +116,33 @@ static uint32_t most_idle(struct evict_queue *queue, uint32_t clock)
     return best;
 }
 
+/* Puts frames that might not go back, as the newest of their lists: they are
+ * pinned, in use, or have just come. */
+static void put_back(struct evict_queue *queue, uint32_t refused, uint32_t clock)
+{
+    while (refused != NO_FRAME) {
+        struct frame *row = &queue->frames[refused];
+        uint32_t next = row->next;
+        list_push(queue, refused, row->queue);
+        atomic_store_explicit(&row->last_use, clock, memory_order_relaxed);
+        refused = next;
+    }
+}
+
 uint32_t evict_victim(struct evict_queue *queue, uint32_t clock,
                       bool (*claim)(void *ctx, uint32_t frame), void *ctx)
 {
-    uint32_t victim = NO_FRAME;
     pthread_mutex_lock(&queue->lock);
-    /* What may not go now is put behind the others: each is asked once. */
-    for (uint32_t tries = queue->count; tries > 0; tries--) {
-        uint32_t frame = most_idle(queue, clock);
-        if (frame == NO_FRAME)
+    /* What is refused is set aside until the end: each is asked once. */
+    uint32_t refused = NO_FRAME, victim;
+    while ((victim = most_idle(queue, clock)) != NO_FRAME) {
+        list_remove(queue, victim);
+        if (claim(ctx, victim))
             break;
-        unsigned list = queue->frames[frame].queue;
-        list_remove(queue, frame);
-        if (claim(ctx, frame)) {
-            queue->count--;
-            victim = frame;
-            break;
-        }
-        list_push(queue, frame, list);
-        atomic_store_explicit(&queue->frames[frame].last_use, clock, memory_order_relaxed);
+        queue->frames[victim].next = refused;
+        refused = victim;
     }
+    put_back(queue, refused, clock);
     pthread_mutex_unlock(&queue->lock);
     return victim;
 }

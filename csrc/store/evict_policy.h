@@ -30,7 +30,6 @@ struct evict_queue {
     pthread_mutex_t lock;
     const struct evict_policy *policy;
     struct frame *frames;
-    uint32_t count;
     struct frame_list lists[PGS_LEVEL_COUNT][LISTS_PER_LEVEL];
 };
 

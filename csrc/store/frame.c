@@ -12,28 +12,6 @@
 
 enum { BALANCE_STEPS = 3 }; /* three compressed pages are about one frame */
 
-int frames_init(pgs_store *store)
-{
-    size_t arena_bytes = (size_t)store->frame_limit * store->page_size;
-    store->frames = calloc(store->frame_limit, sizeof *store->frames);
-    if (!store->frames)
-        return PGS_E_NOMEM;
-    void *arena = mmap(NULL, arena_bytes, PROT_READ | PROT_WRITE,
-                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (arena == MAP_FAILED)
-        return PGS_E_NOMEM;
-    store->arena = arena;
-    store->spare_frame = store->ready_frame = NO_FRAME;
-    for (uint32_t i = 0; i < MIN_FRAMES; i++) {
-        if (!budget_charge(store, store->page_size))
-            return PGS_E_BUDGET;
-        atomic_fetch_add_explicit(&store->frame_count, 1, memory_order_relaxed);
-        frame_in_hand(store);
-        frame_give(store, store->next_frame++);
-    }
-    return PGS_OK;
-}
-
 void frames_deinit(pgs_store *store)
 {
     if (store->arena)
@@ -73,27 +51,55 @@ static bool leaves_pool_its_share(const pgs_store *store)
     return (count + 1) * store->page_size + budget_pool_share(store) <= budget_for_pages(store);
 }
 
-/* A frame without RAM, which is paid for here. */
+/* A frame without RAM, which is paid for here; and its row in the table, which
+ * takes none before it is first used. */
 static bool take_spare(pgs_store *store, uint32_t *frame_ret)
 {
+    bool found = false;
     if (!frames_have_own_ram(store) && !leaves_pool_its_share(store))
         return false;
-    if (!budget_charge(store, store->page_size))
-        return false;
     pthread_mutex_lock(&store->frame_lock);
-    bool found = pop(store, &store->spare_frame, frame_ret);
-    if (!found && store->next_frame < store->frame_limit) {
-        *frame_ret = store->next_frame++;
-        found = true;
+    if (budget_charge(store, store->page_size)) {
+        found = pop(store, &store->spare_frame, frame_ret);
+        if (!found && store->next_frame < store->frame_limit &&
+            budget_charge(store, sizeof(struct frame))) {
+            atomic_fetch_add_explicit(&store->metadata_bytes, sizeof(struct frame),
+                                      memory_order_relaxed);
+            *frame_ret = store->next_frame++;
+            found = true;
+        }
+        if (!found)
+            budget_uncharge(store, store->page_size);
     }
-    if (found)
-        frame_in_hand(store);
-    pthread_mutex_unlock(&store->frame_lock);
-    if (found)
+    if (found) {
         atomic_fetch_add_explicit(&store->frame_count, 1, memory_order_relaxed);
-    else
-        budget_uncharge(store, store->page_size);
+        frame_in_hand(store);
+    }
+    pthread_mutex_unlock(&store->frame_lock);
     return found;
+}
+
+int frames_init(pgs_store *store)
+{
+    size_t arena_bytes = (size_t)store->frame_limit * store->page_size;
+    store->frames = calloc(store->frame_limit, sizeof *store->frames);
+    if (!store->frames)
+        return PGS_E_NOMEM;
+    void *arena = mmap(NULL, arena_bytes, PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (arena == MAP_FAILED)
+        return PGS_E_NOMEM;
+    store->arena = arena;
+    /* A huge page would be RAM that nobody has charged. */
+    madvise(arena, arena_bytes, MADV_NOHUGEPAGE);
+    store->spare_frame = store->ready_frame = NO_FRAME;
+    for (uint32_t i = 0; i < MIN_FRAMES; i++) {
+        uint32_t frame;
+        if (!take_spare(store, &frame))
+            return PGS_E_BUDGET;
+        frame_give(store, frame);
+    }
+    return PGS_OK;
 }
 
 bool frame_take_free(pgs_store *store, uint32_t *frame_ret)

@@ -42,12 +42,15 @@ static void make_room_from_frames(const struct job *job)
 /* Compresses a page, claimed, that has no frame and no copy. */
 static int compress_absent(const struct job *job)
 {
-    struct encoder *encoder = encoder_take(job->store, job->object->codec, FOR_PAGE_OUT);
+    struct encoder *encoder = job->packer;
+    if (!encoder)
+        encoder = encoder_take(job->store, job->object->codec, FOR_PAGE_OUT);
     uint32_t no_frame = NO_FRAME;
     int error = page_fetch(job, page_load(job->page), encoder->page);
     if (!error)
         error = page_store_copy(job, encoder, encoder->page, true, &no_frame);
-    encoder_give(encoder);
+    if (!job->packer)
+        encoder_give(encoder);
     return error;
 }
 
@@ -88,6 +91,55 @@ int pgs_page_out(pgs_store *store, uint32_t object, const uint64_t *page_nos, si
                  int32_t *statuses_ret)
 {
     return call_for_each(store, object, page_nos, count, statuses_ret, page_out_page, NULL);
+}
+
+/* An encoder of a level of its own, paid for. */
+static int open_packer(const struct job *job, int32_t level, pgs_codec **codec_ret,
+                       struct encoder *encoder)
+{
+    pgs_store *store = job->store;
+    *codec_ret = NULL;
+    if (!job->object->codec)
+        return PGS_E_UNSUPPORTED;
+    int error = pgs_codec_open_like(job->object->codec, level, codec_ret);
+    if (error)
+        return error;
+    error = metadata_charge(store, job->worker, pgs_codec_memory_bytes(*codec_ret));
+    if (!error) {
+        error = encoder_open(store, job->worker, *codec_ret, encoder);
+        if (error)
+            metadata_uncharge(store, pgs_codec_memory_bytes(*codec_ret));
+    }
+    if (error)
+        pgs_codec_close(*codec_ret);
+    return error;
+}
+
+static void close_packer(const struct job *job, pgs_codec *codec, struct encoder *encoder)
+{
+    encoder_close(job->store, encoder);
+    metadata_uncharge(job->store, pgs_codec_memory_bytes(codec));
+    pgs_codec_close(codec);
+}
+
+int pgs_pack(pgs_store *store, uint32_t object, const uint64_t *page_nos, size_t count,
+             int32_t level, int32_t *statuses_ret)
+{
+    struct call call;
+    struct encoder encoder;
+    pgs_codec *codec;
+    int error = call_begin(&call, store, object, count, statuses_ret);
+    if (error)
+        return error;
+    error = open_packer(&call.job, level, &codec, &encoder);
+    if (error) {
+        call_refuse(&call, count, error);
+        return call_end(&call);
+    }
+    call.job.packer = &encoder;
+    call_run(&call, page_nos, count, page_out_page, NULL);
+    close_packer(&call.job, codec, &encoder);
+    return call_end(&call);
 }
 
 static int discard_page(const struct job *job, void *unused)

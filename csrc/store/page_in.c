@@ -7,8 +7,6 @@
 
 #include "store/store_internal.h"
 
-enum { STRIPE = 64 };
-
 uint64_t nanoseconds(const pgs_store *store)
 {
     struct timespec now;
@@ -18,24 +16,15 @@ uint64_t nanoseconds(const pgs_store *store)
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
-/* Any size; the core's own checksum takes whole stripes. Of the stored bytes,
- * not of the page: they are fewer, and reading them here has them in the
- * cache when they are decoded. */
-uint64_t stored_sum(const unsigned char *bytes, uint32_t size)
-{
-    unsigned char tail[STRIPE] = {0};
-    uint32_t whole = size - size % STRIPE;
-    memcpy(tail, bytes + whole, size - whole);
-    return pgs_checksum(bytes, whole) + 31 * pgs_checksum(tail, STRIPE) + size;
-}
-
 /* Verifies the page's copy in the pool and decodes it. */
 int page_decode_copy(const struct job *job, pgs_coder *coder, void *out, uint32_t *size_ret)
 {
     const pgs_store *store = job->store;
     uint32_t place = __atomic_load_n(&job->page->place, __ATOMIC_RELAXED);
     const unsigned char *coded = pool_bytes(&store->pool, place, size_ret);
-    if (stored_sum(coded, *size_ret) != job->page->copy_sum)
+    /* Of the stored bytes, not of the page: they are fewer, and reading them here
+     * has them in the cache when they are decoded. */
+    if (pgs_checksum(coded, *size_ret) != job->page->copy_sum)
         return PGS_E_CORRUPT;
     if (page_coding(page_load(job->page)) == CODING_CODED)
         return pgs_decode(coder, coded, *size_ret, address_of(store, job->object, job->page_no),

@@ -115,7 +115,7 @@ int page_store_copy(const struct job *job, struct encoder *encoder, const void *
         uint32_t stored_size;
         unsigned char *to = pool_bytes(&store->pool, place, &stored_size);
         memcpy(to, data, stored_size);
-        page->copy_sum = stored_sum(to, stored_size);
+        page->copy_sum = pgs_checksum(to, stored_size);
         __atomic_store_n(&page->place, place, __ATOMIC_RELAXED);
         set_copy(page, size ? CODING_CODED : CODING_RAW);
         if (page_can_lose_copy(job->object, page_load(page)))
@@ -129,6 +129,8 @@ int page_store_copy(const struct job *job, struct encoder *encoder, const void *
 
 static int store_copy(const struct job *job, const void *bytes, bool keep, uint32_t *frame)
 {
+    if (job->packer)
+        return page_store_copy(job, job->packer, bytes, keep, frame);
     struct encoder *encoder = encoder_take(job->store, job->object->codec, FOR_PAGE_OUT);
     int error = page_store_copy(job, encoder, bytes, keep, frame);
     encoder_give(encoder);

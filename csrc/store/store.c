@@ -36,14 +36,6 @@ static void locks_deinit(pgs_store *store)
     }
 }
 
-/* The tables are sized for the largest budget that may come, but what is not
- * yet used of them takes no RAM: the first budget's share is charged. */
-static uint64_t fixed_bytes(const pgs_store *store, uint64_t budget_bytes)
-{
-    return sizeof *store + budget_bytes / store->page_size * sizeof(struct frame) +
-           pool_metadata_bytes(&store->pool) / BUDGET_GROWTH;
-}
-
 static int build(pgs_store *store, const struct pgs_store_params *params)
 {
     uint64_t frames = store->budget_limit / params->page_size;
@@ -51,11 +43,11 @@ static int build(pgs_store *store, const struct pgs_store_params *params)
     if (frames / BUDGET_GROWTH < MIN_FRAMES)
         return PGS_E_BUDGET;
     store->frame_limit = frames < NO_FRAME ? (uint32_t)frames : NO_FRAME - 1;
-    while (frames / BUDGET_GROWTH >> store->stamp_shift > GHOST_STAMPS)
+    while (frames / BUDGET_GROWTH >> store->stamp_shift > STAMPS)
         store->stamp_shift++;
     int error = pool_init(&store->pool, &owner, store->budget_limit, params->page_size);
     if (!error)
-        error = metadata_charge(store, NULL, fixed_bytes(store, params->budget_bytes));
+        error = metadata_charge(store, NULL, sizeof *store + pool_metadata_bytes(&store->pool));
     if (!error)
         error = frames_init(store);
     if (error)

@@ -17,13 +17,13 @@
 
 enum {
     MIN_FRAMES = 8,    /* fewer, and one access could need more than there are */
-    MAX_OBJECTS = 4096,
-    MAX_WORKERS = 64,  /* calls under way at once; further ones wait */
+    MAX_OBJECTS = 1024,
+    MAX_WORKERS = 32,  /* calls under way at once; further ones wait */
     WORKER_DECODERS = 4,
     MAX_ENCODERS = 32,
     FRAME_PATIENCE = 10000,
     WAIT_SHARDS = 32,
-    GHOST_STAMPS = 16, /* stamps in as many faults as there are frames */
+    STAMPS = 1024, /* at least half as many tell apart as many faults as there are frames */
     CACHE_LINE = 64,
     GUARDED_FAULTS = 4, /* a page is safe for this many faults of its thread */
     BUDGET_GROWTH = 8
@@ -107,7 +107,7 @@ struct pgs_store {
 
     _Alignas(CACHE_LINE) struct pool pool;
     _Atomic uint64_t reclaimable; /* objects of the pool that reclaim may drop */
-    pthread_mutex_t object_lock; /* for adding and removing; reading takes none */
+    pthread_mutex_t object_lock; /* objects come and go, the budget moves */
     struct pgs_object *_Atomic objects[MAX_OBJECTS];
     struct worker workers[MAX_WORKERS];
     struct encoder encoders[MAX_ENCODERS];
@@ -152,6 +152,7 @@ struct job {
     struct worker *worker;
     struct pgs_object *object;
     struct page *page;
+    struct encoder *packer; /* to be used instead of the store's own, or NULL */
     uint32_t object_no;
     uint32_t page_no;
 };
@@ -184,6 +185,9 @@ int encoders_prepare(pgs_store *store, struct worker *worker, const pgs_codec *c
                      bool writes_back);
 struct encoder *encoder_take(pgs_store *store, const pgs_codec *codec, enum encoder_use use);
 void encoder_give(struct encoder *encoder);
+int encoder_open(pgs_store *store, struct worker *worker, const pgs_codec *codec,
+                 struct encoder *encoder);
+void encoder_close(pgs_store *store, struct encoder *encoder);
 void encoders_close(pgs_store *store);
 
 /* frame.c: a frame is spare (without RAM), ready (with RAM) or holds a page */
@@ -211,7 +215,6 @@ bool frame_release(pgs_store *store, uint32_t frame);
 
 /* page_in.c: the page is claimed, or held by PAGE_READER where it says so */
 int page_fetch(const struct job *job, uint64_t word, void *out);
-uint64_t stored_sum(const unsigned char *bytes, uint32_t size);
 int page_decode_copy(const struct job *job, pgs_coder *coder, void *out, uint32_t *size_ret);
 int page_bring_in(const struct job *job);
 void page_install(const struct job *job, uint32_t frame, bool ghost);
@@ -250,7 +253,9 @@ static inline uint64_t clock_tick(pgs_store *store)
 static inline bool page_is_ghost(const pgs_store *store, uint64_t word, uint64_t clock)
 {
     uint16_t stamp = page_stamp(word);
-    return stamp != 0 && (uint16_t)(stamp_of(store, clock) - stamp) <= GHOST_STAMPS;
+    uint32_t frames = atomic_load_explicit(&store->frame_count, memory_order_relaxed);
+    return stamp != 0 &&
+           (uint16_t)(stamp_of(store, clock) - stamp) <= frames >> store->stamp_shift;
 }
 
 /* The time in ns, or 0 where the store is not timed. */

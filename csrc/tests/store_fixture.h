@@ -28,9 +28,12 @@ static inline void fixture_fill_page(unsigned char *page, uint32_t size, struct 
         for (uint32_t i = 0; i < size; i++)
             page[i] = (unsigned char)noise_word(noise);
     } else {
-        uint32_t spread = 3 + noise_word(noise) % 40;
-        for (uint32_t i = 0; i < size; i++)
-            page[i] = (unsigned char)(noise_word(noise) % spread * (i % 4 ? 1 : 3));
+        /* Words of a small vocabulary, which differs from page to page. */
+        uint64_t first = noise_next(noise), spread = 3 + noise_word(noise) % 60;
+        for (uint32_t i = 0; i < size; i += 8) {
+            uint64_t word = (first + noise_word(noise) % spread) * 0x9E3779B97F4A7C15u;
+            memcpy(page + i, &word, 8);
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "check.h"
 
+#include "codec/codec_internal.h"
 #include "pagestep/codec.h"
 #include "pagestep/error.h"
 
@@ -354,6 +355,14 @@ static void test_damaged_streams(void)
             CHECK_EQ(pgs_decode(pair.decoder, cut.bytes, i, ADDRESS, out.bytes), PGS_E_CORRUPT);
             guarded_close(&cut);
         }
+        for (i = 1; i < 6; i++) { /* more behind it than belongs to it */
+            struct guarded longer = guarded_open(size + i);
+            memcpy(longer.bytes, encoded, size);
+            memset(longer.bytes + size, 0, i);
+            CHECK_EQ(pgs_decode(pair.decoder, longer.bytes, size + i, ADDRESS, out.bytes),
+                     PGS_E_CORRUPT);
+            guarded_close(&longer);
+        }
         for (i = 0; i < 2000; i++) {
             struct guarded bent = guarded_open(size);
             int result;
@@ -425,7 +434,26 @@ static void test_batches(void)
     CHECK_EQ(pgs_decode_pages(pair.decoder, encoded, sizeof(encoded), offsets, sizes, addresses, 4,
                               out, statuses),
              PGS_OK);
+    /* Eight bytes before src, which wraps around to where page 1 does lie. */
+    offsets[0] = 0 - (uint64_t)8;
+    CHECK_EQ(pgs_decode_pages(pair.decoder, encoded + STRIDE + 8, STRIDE, offsets, sizes + 1,
+                              addresses + 1, 1, out, statuses),
+             PGS_E_CORRUPT);
     pair_close(&pair);
+}
+
+/* What makes decoding fast: the page begins where the dictionary ends. */
+static void test_page_follows_dictionary(void)
+{
+    static unsigned char dict[70000];
+    uint32_t size;
+
+    for (size = 1; size < sizeof(dict); size += 4999) {
+        struct pair pair = pair_open(params_of(PGS_CODEC_ZSTD, 1, 0, 4096, dict, size));
+        CHECK(pair.decoder->dict + size == pair.decoder->page);
+        CHECK_EQ((uintptr_t)pair.decoder->page % PGS_BUFFER_ALIGN, 0);
+        pair_close(&pair);
+    }
 }
 
 int main(void)
@@ -441,5 +469,6 @@ int main(void)
     RUN(test_damaged_streams);
     RUN(test_zstd_frame_is_bare);
     RUN(test_batches);
+    RUN(test_page_follows_dictionary);
     return 0;
 }

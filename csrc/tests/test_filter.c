@@ -86,6 +86,33 @@ static void test_x86_variants_agree(void)
     }
 }
 
+/* Words are converted for themselves: what is done to a page is done to any
+ * piece of it, however the vectors divide it. */
+static void test_pieces_are_like_the_whole(void)
+{
+    static const uint32_t ids[] = {PGS_FILTER_ARM, PGS_FILTER_ARM64};
+    static unsigned char whole[512], piece[512], original[512];
+    size_t i, from, size;
+
+    for (i = 0; i < 2; i++) {
+        struct noise noise = {i + 5};
+        fill(&noise, ids[i], original, sizeof(original));
+        for (from = 0; from < sizeof(original); from += 4)
+            original[from + 3] = noise_below(&noise, 3) ? original[from + 3] : i ? 0x95 : 0xeb;
+        memcpy(whole, original, sizeof(whole));
+        CHECK_EQ(pgs_filter_apply(ids[i], whole, sizeof(whole), 0x8000), PGS_OK);
+        for (from = 0; from < 64; from += 4) {
+            for (size = 0; size <= 80; size++) {
+                memcpy(piece, original + from, size);
+                CHECK_EQ(pgs_filter_apply(ids[i], piece, size, 0x8000 + from), PGS_OK);
+                CHECK_BYTES(piece, whole + from, size & ~(size_t)3);
+                CHECK_BYTES(piece + (size & ~(size_t)3), original + from + (size & ~(size_t)3),
+                            size & 3);
+            }
+        }
+    }
+}
+
 static void test_stays_in_bounds(void)
 {
     uint32_t id;
@@ -184,6 +211,7 @@ int main(void)
 {
     RUN(test_undo_inverts_apply);
     RUN(test_x86_variants_agree);
+    RUN(test_pieces_are_like_the_whole);
     RUN(test_stays_in_bounds);
     RUN(test_unknown_id);
     RUN(test_targets_become_absolute);

@@ -2,6 +2,7 @@
  *
  * What the store promises, one at a time.
  */
+#include "store/store_internal.h"
 #include "store_fixture.h"
 
 enum { PAGES = 400, KIB = 1024 };
@@ -20,19 +21,17 @@ static int write_one(const struct fixture *fixture, uint64_t page_no, const void
     return pgs_write(fixture->store, fixture->object, &page_no, 1, bytes, NULL);
 }
 
-/* A page of the fixture that is neither same-filled nor incompressible. */
+/* A page of the fixture that shrinks: neither same-filled nor noise. */
 static uint64_t plain_page(const struct fixture *fixture, uint64_t from)
 {
-    for (uint64_t i = from; i < fixture->page_count; i++) {
-        const unsigned char *page = fixture_shadow(fixture, i);
-        uint64_t word;
-        unsigned most = 0;
-        for (uint32_t at = 0; at < fixture->page_size; at++)
-            most = page[at] > most ? page[at] : most;
-        if (!pgs_same_filled(page, fixture->page_size, &word) && most < 200)
-            return i;
-    }
-    abort();
+    pgs_coder *coder;
+    unsigned char coded[4096];
+    size_t size = 0;
+    CHECK(pgs_coder_open(fixture->codec, 1, &coder) == PGS_OK);
+    for (; size < 64; from++)
+        CHECK(pgs_encode(coder, fixture_shadow(fixture, from), 0, coded, 4000, &size) == PGS_OK);
+    pgs_coder_close(coder);
+    return from - 1;
 }
 
 static void test_every_page_every_tier(uint32_t codec_id, uint32_t policy, uint32_t page_size)
@@ -112,6 +111,79 @@ static void test_backing_faults(void)
     fixture_close(&fixture);
 }
 
+/* A byte of the pool goes bad: a clean page is had from its backing instead, a
+ * dirty one is refused, and never handed out wrong. */
+static void test_pool_rots(void)
+{
+    struct fixture fixture;
+    unsigned char page[4096];
+    CHECK(fixture_open(&fixture, &small) == PGS_OK);
+    uint64_t clean = plain_page(&fixture, 0), dirty = plain_page(&fixture, clean + 1);
+    memcpy(page, fixture_shadow(&fixture, dirty), sizeof page);
+    page[100] ^= 0x80;
+    CHECK(write_one(&fixture, dirty, page) == PGS_OK);
+    const uint64_t both[2] = {clean, dirty};
+    for (int i = 0; i < 2; i++) {
+        uint32_t size;
+        CHECK(one(pgs_page_out, &fixture, both[i]) == PGS_OK);
+        const struct page *entry = &object_of(fixture.store, fixture.object)->pages[both[i]];
+        pool_bytes(&fixture.store->pool, entry->place, &size)[5] ^= 1;
+        CHECK(size > 6 && size < 4096);
+    }
+    for (uint32_t flags = 0; flags < 2; flags++) {
+        CHECK(pgs_read(fixture.store, fixture.object, &dirty, 1, flags, page, NULL) ==
+              PGS_E_CORRUPT);
+        fixture_check_page(&fixture, clean, flags);
+    }
+    CHECK(fixture_stats(&fixture).corrupt >= 3);
+    fixture_close(&fixture);
+}
+
+/* The effort of one call, decoded like any other page. */
+static void test_pack(void)
+{
+    struct fixture fixture;
+    int32_t statuses[2];
+    CHECK(fixture_open(&fixture, &small) == PGS_OK);
+    const uint64_t page_nos[2] = {plain_page(&fixture, 0), PAGES};
+    uint64_t before = fixture_stats(&fixture).metadata_bytes;
+    CHECK(pgs_pack(fixture.store, fixture.object, page_nos, 2, 9, statuses) == PGS_E_RANGE);
+    CHECK(statuses[0] == PGS_OK && statuses[1] == PGS_E_RANGE);
+    CHECK(fixture_stats(&fixture).compressed_pages == 1);
+    CHECK(fixture_stats(&fixture).metadata_bytes < before + 80 * KIB); /* a decoder, no tables */
+    fixture_check_page(&fixture, page_nos[0], 0);
+    CHECK(pgs_pack(fixture.store, fixture.object, page_nos, 1, 99, statuses) == PGS_E_INVALID);
+    CHECK(statuses[0] == PGS_E_INVALID);
+    fixture_close(&fixture);
+}
+
+/* Changed pages go to the scratch file, and come back from there. */
+static void test_scratch(void)
+{
+    struct fixture fixture;
+    struct pgs_backing backing;
+    uint32_t object;
+    FILE *file = tmpfile();
+    CHECK(fixture_open(&fixture, &small) == PGS_OK);
+    struct pgs_backing base = fake_backing(&fixture.fake, 0);
+    CHECK(file && pgs_backing_scratch(&base, fileno(file), PAGES, 4096, &backing) == PGS_OK);
+    CHECK(pgs_object_add(fixture.store, PAGES, 0, &backing, fixture.codec, &object) == PGS_OK);
+    struct noise noise = noise_seeded();
+    for (int round = 0; round < 2; round++)
+        for (uint64_t i = round; i < PAGES; i += 2) {
+            noise_fill(&noise, fixture_shadow(&fixture, i), 4096);
+            CHECK(pgs_write(fixture.store, object, &i, 1, fixture_shadow(&fixture, i), NULL) ==
+                  PGS_OK);
+        }
+    fixture.object = object;
+    for (uint64_t i = 0; i < PAGES; i++)
+        fixture_check_page(&fixture, i, 0);
+    CHECK(fixture_stats(&fixture).writebacks > 200);
+    fixture_close(&fixture);
+    fclose(file);
+    CHECK(fixture.fake.closes == 2);
+}
+
 static void test_statuses(void)
 {
     struct fixture fixture;
@@ -187,7 +259,9 @@ static void test_levels(void)
     fixture_close(&fixture);
 }
 
-/* Two pages at opposite ends of the scale, in the fewest frames, both move on. */
+/* Two pages that nobody needs in a hurry call each other, among pages that go
+ * in the last resort only; then one of each kind. All move on: a page just
+ * faulted in is safe for the next few faults. */
 static void test_forward_progress(void)
 {
     struct fixture_options options = small;
@@ -202,6 +276,12 @@ static void test_forward_progress(void)
     uint64_t before = fixture_stats(&fixture).hits;
     for (int i = 0; i < 100; i++) {
         fixture_check_page(&fixture, 1, PGS_READ_INTO_FRAME);
+        fixture_check_page(&fixture, 2, PGS_READ_INTO_FRAME);
+    }
+    CHECK(fixture_stats(&fixture).hits - before >= 190);
+    before = fixture_stats(&fixture).hits;
+    for (int i = 0; i < 100; i++) {
+        fixture_check_page(&fixture, 3, PGS_READ_INTO_FRAME);
         fixture_check_page(&fixture, 300, PGS_READ_INTO_FRAME);
     }
     CHECK(fixture_stats(&fixture).hits - before >= 190);
@@ -306,6 +386,9 @@ int main(void)
         test_every_page_every_tier(PGS_CODEC_LZ4, PGS_POLICY_S3FIFO, size);
     test_dirty_and_clean();
     test_backing_faults();
+    test_pool_rots();
+    test_pack();
+    test_scratch();
     test_statuses();
     test_pins();
     test_levels();

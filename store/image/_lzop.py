@@ -7,7 +7,7 @@ import struct
 import zlib
 from collections.abc import Callable, Iterator
 
-from pagestep import codecs
+from pagestep.codecs import lzo1x_decode
 
 from ._stream import Input, Malformed
 
@@ -18,10 +18,6 @@ _METHODS = (1, 2, 3)  # LZO1X-1, LZO1X-1(15), LZO1X-999: one decoder for all
 _ADLER32_D, _ADLER32_C = 0x0001, 0x0002  # of the decoded and the coded bytes
 _CRC32_D, _CRC32_C = 0x0100, 0x0200
 _EXTRA_FIELD, _FILTER, _HEADER_CRC32, _MULTIPART = 0x0040, 0x0800, 0x1000, 0x0400
-
-
-def _lzo1x(data: bytes, max_size: int) -> bytes:
-    return codecs.lzo1x_decode(data, size_max=max_size)
 
 
 class _Header:
@@ -74,15 +70,11 @@ def _check(checksum: Callable[[bytes], int], data: bytes, stated: bytes, what: s
         raise Malformed(f"the checksum of its {what} does not match")
 
 
-def decode_lzop(
-    source: Input, lzo1x: Callable[[bytes, int], bytes] | None = None
-) -> Iterator[bytes]:
+def decode_lzop(source: Input) -> Iterator[bytes]:
     """Decode one lzop stream.
 
     Args:
         source: The stream, from its magic number.
-        lzo1x: Decodes one LZO1X block, given its bytes and the most it may decode to.
-            None means the core's.
 
     Yields:
         The decoded bytes of each block, every checksum that is there checked.
@@ -92,7 +84,6 @@ def decode_lzop(
         Malformed: It is no lzop stream, or a checksum does not match.
     """
     flags = _read_header(source)
-    decode = lzo1x or _lzo1x
     while True:
         size: int = struct.unpack(">I", source.exactly(4))[0]
         if size == 0:
@@ -107,7 +98,7 @@ def decode_lzop(
             kinds += [flag for flag in (_ADLER32_C, _CRC32_C) if flags & flag]
         sums = [source.exactly(4) for _ in kinds]
         data = source.exactly(coded_size)
-        block = data if coded_size == size else decode(data, size)
+        block = data if coded_size == size else lzo1x_decode(data, size_max=size)
         if len(block) != size:
             raise Malformed(f"a block decodes to {len(block)} bytes instead of {size}")
         for kind, stated in zip(kinds, sums, strict=True):

@@ -59,6 +59,10 @@ struct pgs_codec_params {
  * error *codec_ret is NULL. */
 int pgs_codec_open(const struct pgs_codec_params *params, pgs_codec **codec_ret);
 
+/* Opens a codec that differs from `codec` in its level only: each decodes what
+ * the other encodes. Errors as pgs_codec_open. */
+int pgs_codec_open_like(const pgs_codec *codec, int32_t level, pgs_codec **codec_ret);
+
 /* Closes a codec; its coders must be closed before. NULL is accepted. */
 void pgs_codec_close(pgs_codec *codec);
 
@@ -121,7 +125,7 @@ void pgs_fill(void *page, size_t size, uint64_t word);
 int pgs_filter_apply(uint32_t filter_id, void *bytes, size_t size, uint64_t address);
 int pgs_filter_undo(uint32_t filter_id, void *bytes, size_t size, uint64_t address);
 
-/* A 64-bit checksum of `size` bytes (a multiple of 64): for a store's own RAM
+/* A 64-bit checksum of `size` bytes: for a store's own RAM
  * only. Its value may change with the library's version and is never kept in
  * a file. */
 uint64_t pgs_checksum(const void *bytes, size_t size);

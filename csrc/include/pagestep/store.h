@@ -194,6 +194,14 @@ int pgs_page_in(pgs_store *store, uint32_t object, const uint64_t *page_nos, siz
 int pgs_page_out(pgs_store *store, uint32_t object, const uint64_t *page_nos, size_t count,
                  int32_t *statuses_ret);
 
+/* The same at another level of the object's codec: more effort for pages that
+ * are to stay compressed, with tables that take RAM for the length of this
+ * call only. Pages that are compressed already stay as they are. Errors as
+ * well: PGS_E_INVALID (no such level), PGS_E_UNSUPPORTED (the object has no
+ * codec). */
+int pgs_pack(pgs_store *store, uint32_t object, const uint64_t *page_nos, size_t count,
+             int32_t level, int32_t *statuses_ret);
+
 /* Drops pages from RAM altogether. Errors of a page: PGS_E_DIRTY (its backing
  * does not have its bytes), PGS_E_PINNED. Statuses as pgs_read. */
 int pgs_discard(pgs_store *store, uint32_t object, const uint64_t *page_nos, size_t count,

@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 
 # Okabe and Ito's colours, which people with any colour vision tell apart; a tier keeps its colour
 # in both panels. Lightness differs too, for paper.
-_BLUE, _ORANGE, _GREEN, _VERMILION, _PURPLE, _GREY = (
+_BLUE, _SKY, _ORANGE, _GREEN, _VERMILION, _PURPLE, _GREY = (
     "#0072B2",
+    "#56B4E9",
     "#E69F00",
     "#009E73",
     "#D55E00",
@@ -35,7 +36,8 @@ _RESIDENT = (
     ("pool_bytes", "compressed pool", _ORANGE),
 )
 _FAULT_COLOURS = {
-    "first-touch": _GREEN,
+    "zero": _GREEN,
+    "same": _SKY,
     "compressed": _ORANGE,
     "rom": _PURPLE,
     "disk": _VERMILION,

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Fetch the kernels that tests and the demo work on, with apt, without root.
 
-    python tests/kernels.py x86-cloud marvell
+    python tools/fetch_kernel.py x86-cloud marvell
 
 prints the path of each kernel. What is fetched stays in .cache/kernels, with the
 package lists: the system's sources are used, its state is not touched.

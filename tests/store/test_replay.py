@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: MIT
+"""A replay against what the policy must do, and against pages that go wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from pagestep import BadTrace, BudgetExceeded, CorruptPage, Image, PageStore, replay
+from pagestep.store.trace import Block, generate, lru_misses
+
+PAGES = 600
+
+
+def firmware(pages: int = PAGES) -> np.ndarray[tuple[int], np.dtype[np.uint8]]:
+    """Bytes that shrink about as a kernel's do, no two pages alike."""
+    rng = np.random.default_rng(7)
+    words = rng.integers(0, 1 << 16, pages * 512, dtype=np.uint64)
+    words[rng.random(words.size) < 0.5] = 0x1234
+    return words.view(np.uint8)
+
+
+def reads_only(blocks: Iterator[Block]) -> Iterator[Block]:
+    for block in blocks:
+        yield Block(block.pages, np.zeros_like(block.kinds), block.times, block.marks)
+
+
+def many_writes(blocks: Iterator[Block]) -> Iterator[Block]:
+    rng = np.random.default_rng(11)
+    for block in blocks:
+        kinds = (rng.random(len(block.pages)) < 0.4).astype(np.uint8) * 2
+        yield Block(block.pages, kinds, block.times, block.marks)
+
+
+def test_lru_is_exact() -> None:
+    """With nothing compressed, faults are LRU's misses for as many frames as there are."""
+    pages = np.concatenate([b.pages for b in generate(PAGES, events=40_000, seed=3)])
+    with Image.open(firmware(), raw=True) as image:
+        for ram in (900_000, 1_500_000):
+            with PageStore(image, ram=ram, policy="lru", pool_percent=0) as store:
+                replay(store, reads_only(generate(PAGES, events=40_000, seed=3)))
+                stats = store.stats()
+                frames = stats.hot_bytes // store.page_size
+                assert 50 < frames < PAGES * 2 // 3
+                assert stats.faults == lru_misses(pages, [frames])[0]
+
+
+def test_s3fifo_is_not_much_worse_than_lru() -> None:
+    """The default policy keeps what is used: a wrong queue order costs several times as much."""
+    faults = {}
+    with Image.open(firmware(), raw=True) as image:
+        for policy in ("lru", "s3fifo"):
+            with PageStore(image, ram=1_200_000, policy=policy, pool_percent=0) as store:
+                replay(store, reads_only(generate(PAGES, events=60_000, seed=4)))
+                faults[policy] = store.stats().faults
+    assert faults["s3fifo"] < faults["lru"] * 1.1
+
+
+@pytest.mark.parametrize("policy", ["s3fifo", "lru"])
+@pytest.mark.parametrize("codec", ["lz4", "zstd"])
+def test_every_page_is_verified_under_writes(policy: str, codec: str) -> None:
+    """Dirty pages go to the pool and the scratch file, and come back as they were."""
+    with Image.open(firmware(), raw=True) as image:
+        with PageStore(image, ram="512KiB", policy=policy, codec=codec, scratch=True) as store:
+            made = many_writes(generate(PAGES, events=60_000, seed=5))
+            result = replay(store, made, sample_events=5000)
+            stats = store.stats()
+        assert result.events == 60_000
+        assert 0 < result.verified < result.events
+        assert stats.writebacks > 0
+        assert stats.used_bytes_max <= 1 << 19
+        assert all(
+            s.hot_bytes + s.pool_bytes + s.metadata_bytes <= s.budget_bytes for s in result.samples
+        )
+        assert sum(sum(s.faults_by_tier.values()) for s in result.samples) == stats.faults
+
+
+def test_a_wrong_page_stops_the_replay() -> None:
+    with Image.open(firmware(), raw=True) as image, PageStore(image, ram="4MiB") as store:
+        store.write(17, b"\xff" * store.page_size)
+        block = Block(
+            np.array([1, 17], np.uint32), np.zeros(2, np.uint8), np.arange(2, dtype=np.uint64), []
+        )
+        with pytest.raises(CorruptPage, match="page 17 .* at event 1"):
+            replay(store, iter([block]))
+
+
+def test_a_trace_beyond_the_image_is_refused() -> None:
+    with Image.open(firmware(), raw=True) as image, PageStore(image, ram="4MiB") as store:
+        with pytest.raises(BadTrace, match="another image"):
+            replay(store, generate(PAGES * 2, events=10_000, seed=1))
+
+
+def test_too_much_dirt_is_refused_by_name() -> None:
+    with Image.open(firmware(), raw=True) as image, PageStore(image, ram="700KiB") as store:
+        pages = np.arange(PAGES, dtype=np.uint32)
+        block = Block(pages, np.full(PAGES, 2, np.uint8), pages.astype(np.uint64), [])
+        with pytest.raises(BudgetExceeded, match=r"page \d+ cannot be accessed"):
+            replay(store, iter([block] * 3))
