@@ -69,10 +69,13 @@ static bool has_encoder(const pgs_store *store, const pgs_codec *codec, enum enc
 static int open_for_page_out(pgs_store *store, struct worker *worker, const pgs_codec *codec)
 {
     int error = codec ? metadata_charge(store, worker, pgs_codec_memory_bytes(codec)) : PGS_OK;
-    if (!error)
-        error = add_encoder(store, worker, codec, FOR_PAGE_OUT);
     if (error)
         return error;
+    error = add_encoder(store, worker, codec, FOR_PAGE_OUT);
+    if (error) {
+        metadata_uncharge(store, codec ? pgs_codec_memory_bytes(codec) : 0);
+        return error;
+    }
     long cpus = sysconf(_SC_NPROCESSORS_ONLN);
     uint64_t each = encoder_bytes(store, &store->encoders[store->encoder_count - 1]);
     uint64_t budget = atomic_load_explicit(&store->budget_bytes, memory_order_relaxed);

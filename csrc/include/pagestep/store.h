@@ -120,7 +120,7 @@ struct pgs_stats {
     uint64_t level_pages[6];   /* by enum pgs_level */
     uint64_t level_hot[6];     /* pages in frames, by enum pgs_level */
     uint64_t page_outs;        /* pages that left a frame */
-    uint64_t encodes;          /* of these, compressed afresh */
+    uint64_t encodes;          /* pages compressed, whether they left a frame or not */
     uint64_t encode_ns;        /* 0 unless PGS_STORE_TIMED */
     uint64_t discards;         /* pages whose last copy in RAM was dropped */
     uint64_t writebacks;       /* pages given to their backing */
@@ -139,7 +139,8 @@ void pgs_store_close(pgs_store *store);
 size_t pgs_store_entry_bytes(void);
 
 /* Changes the budget. Less RAM: pages leave until it holds, or PGS_E_BUDGET
- * with the old budget in force. At most eight times the first budget. */
+ * with the old budget in force. More than eight times the first budget is
+ * PGS_E_INVALID. */
 int pgs_store_set_budget(pgs_store *store, uint64_t budget_bytes);
 
 /* Adds an object of page_count pages, the first at base_address (what branch
