@@ -67,9 +67,8 @@ def targets() -> dict[str, Callable[[bytes], None]]:
 
     What they call is imported here and not above, so that atheris can instrument it.
     """
-    from tests.image.exercise import open_or_refuse
-
     from pagestep.store.image._payload import MAGICS
+    from tests.image.exercise import open_or_refuse
 
     def image(data: bytes) -> None:
         open_or_refuse(data or b"\0")

@@ -83,14 +83,17 @@ def test_a_wrong_page_stops_the_replay() -> None:
         block = Block(
             np.array([1, 17], np.uint32), np.zeros(2, np.uint8), np.arange(2, dtype=np.uint64), []
         )
-        with pytest.raises(CorruptPage, match="page 17 .* at event 1"):
+        with pytest.raises(CorruptPage, match=r"page 17 .* at event 1"):
             replay(store, iter([block]))
 
 
 def test_a_trace_beyond_the_image_is_refused() -> None:
-    with Image.open(firmware(), raw=True) as image, PageStore(image, ram="4MiB") as store:
-        with pytest.raises(BadTrace, match="another image"):
-            replay(store, generate(PAGES * 2, events=10_000, seed=1))
+    with (
+        Image.open(firmware(), raw=True) as image,
+        PageStore(image, ram="4MiB") as store,
+        pytest.raises(BadTrace, match="another image"),
+    ):
+        replay(store, generate(PAGES * 2, events=10_000, seed=1))
 
 
 def test_too_much_dirt_is_refused_by_name() -> None:
