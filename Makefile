@@ -11,7 +11,7 @@ READY := $(VENV)/.ready
 # The two commands of the README -------------------------------------------------
 
 demo: $(READY)
-	$(RUN) python tools/demo.py
+	@$(RUN) python tools/demo.py
 
 test: ctest pytest
 
@@ -24,15 +24,15 @@ $(READY): pyproject.toml meson.build tools/setup
 dev: $(READY)
 
 pytest: $(READY)
-	$(RUN) python -m pytest
+	@$(RUN) python -m pytest
 
 test-heavy: $(READY)
-	$(RUN) python -m pytest -m heavy
+	@$(RUN) python -m pytest -m heavy
 
 # $(call ctest,DIRECTORY,SETUP OPTIONS): build the core and run its C tests.
 define ctest
-	$(RUN) meson setup build/$(1) --reconfigure $(2) >/dev/null
-	$(RUN) meson test -C build/$(1) --print-errorlogs
+	@$(RUN) meson setup build/$(1) --reconfigure $(2) >/dev/null
+	@$(RUN) meson test -C build/$(1) --print-errorlogs
 endef
 
 ctest: $(READY)
@@ -48,23 +48,23 @@ comma := ,
 
 # make fuzz SECONDS_EACH=60; `check` goes on where clang or atheris cannot be had, and says so.
 fuzz: $(READY)
-	$(RUN) tools/fuzz $(SECONDS_EACH)
+	@$(RUN) tools/fuzz $(SECONDS_EACH)
 
 fuzz-optional: $(READY)
-	$(RUN) tools/fuzz --optional $(SECONDS_EACH)
+	@$(RUN) tools/fuzz --optional $(SECONDS_EACH)
 
 lint: $(READY)
-	$(RUN) ruff check .
-	$(RUN) ruff format --check .
+	@$(RUN) ruff check .
+	@$(RUN) ruff format --check .
 
 # From src/: at the top level mypy takes our codecs/ for the standard library's.
 types: $(READY)
 	cd src && $(RUN) mypy --config-file ../pyproject.toml
 	cd src && $(RUN) mypy --config-file ../pyproject.toml tests ../bench ../tools
-	$(RUN) pyright
+	@$(RUN) pyright
 
 bench: $(READY)
-	$(RUN) tools/bench
+	@$(RUN) tools/bench
 
 check: lint types test asan tsan fuzz-optional
 

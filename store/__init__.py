@@ -4,6 +4,7 @@
 from ._level import Level
 from ._page_store import PageStore
 from ._replay import Replay, replay
+from ._size import parse_size, show_size
 from ._stats import Stats, TierStats
 from .image import Image, Segment
 
@@ -15,5 +16,7 @@ __all__ = [
     "Segment",
     "Stats",
     "TierStats",
+    "parse_size",
     "replay",
+    "show_size",
 ]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The one place where the store's Python meets the C core."""
+"""Where the store's Python gets the C core from, and the core's errors become exceptions."""
 
 from __future__ import annotations
 
@@ -30,7 +30,10 @@ _REMEDIES = {
         "disk, or the medium is bad; restore the image or open it anew"
     ),
     lib.PGS_E_IO: "its backing could not be read: is the image's file still whole?",
-    lib.PGS_E_BUDGET: "the RAM budget is full of pages that cannot leave; raise `ram`, unpin, or give the store a `scratch` file",
+    lib.PGS_E_BUDGET: (
+        "the RAM budget is full of pages that cannot leave; raise `ram`, unpin, or give the "
+        "store a `scratch` file"
+    ),
     lib.PGS_E_PINNED: "it is pinned, or of level PINNED; unpin it first",
     lib.PGS_E_DIRTY: "it was written to, and no other tier has its bytes; page it out instead",
     lib.PGS_E_INVALID: "an argument is out of range",

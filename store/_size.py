@@ -60,4 +60,4 @@ def show_size(size: int) -> str:
     for power, unit in ((40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")):
         if size >= 1 << power:
             return f"{size / (1 << power):.4g} {unit}"
-    return f"{size} bytes"
+    return f"{size} B"

@@ -37,4 +37,4 @@ def test_there_are_examples() -> None:
         if test.examples
     ]
     assert len(examples) >= 5
-    assert {test.name.split(".")[1] for test in examples} >= {"codecs", "store", "cli"}
+    assert {test.name.split(".")[1] for test in examples} >= {"codecs", "store"}

@@ -122,6 +122,11 @@ void pgs_codec_close(pgs_codec *codec)
     free(codec);
 }
 
+uint32_t pgs_codec_page_size(const pgs_codec *codec)
+{
+    return codec->page_size;
+}
+
 size_t pgs_codec_memory_bytes(const pgs_codec *codec)
 {
     size_t shared = codec->ops->codec_memory != NULL ? codec->ops->codec_memory(codec) : 0;

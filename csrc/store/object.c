@@ -92,6 +92,8 @@ int pgs_object_add(pgs_store *store, uint64_t page_count, uint64_t base_address,
 {
     if (page_count == 0 || page_count > page_count_limit)
         return PGS_E_INVALID;
+    if (codec && pgs_codec_page_size(codec) != store->page_size)
+        return PGS_E_INVALID;
     if (backing && (backing->struct_size != sizeof *backing || !backing->page_in))
         return PGS_E_INVALID;
     pthread_mutex_lock(&store->object_lock);

@@ -374,6 +374,15 @@ static void test_misuse(void)
     CHECK(fixture_open(&fixture, &options) == PGS_E_INVALID);
     fixture_close(&fixture);
     CHECK(pgs_store_entry_bytes() <= 32);
+    /* A codec of other pages than the store's. */
+    struct pgs_codec_params codec = {.struct_size = sizeof codec, .codec_id = PGS_CODEC_LZ4,
+                                     .page_size = 8192};
+    pgs_codec *foreign;
+    uint32_t object;
+    CHECK(fixture_open(&fixture, &small) == PGS_OK && pgs_codec_open(&codec, &foreign) == PGS_OK);
+    CHECK(pgs_object_add(fixture.store, 10, 0, NULL, foreign, &object) == PGS_E_INVALID);
+    fixture_close(&fixture);
+    pgs_codec_close(foreign);
 }
 
 int main(void)

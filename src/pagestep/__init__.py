@@ -17,7 +17,18 @@ from pagestep.codecs.errors import (
     Unsupported,
     WouldFault,
 )
-from pagestep.store import Image, Level, PageStore, Replay, Segment, Stats, TierStats, replay
+from pagestep.store import (
+    Image,
+    Level,
+    PageStore,
+    Replay,
+    Segment,
+    Stats,
+    TierStats,
+    parse_size,
+    replay,
+    show_size,
+)
 
 __all__ = [
     "BadImage",
@@ -41,5 +52,7 @@ __all__ = [
     "TierStats",
     "Unsupported",
     "WouldFault",
+    "parse_size",
     "replay",
+    "show_size",
 ]

@@ -66,6 +66,9 @@ int pgs_codec_open_like(const pgs_codec *codec, int32_t level, pgs_codec **codec
 /* Closes a codec; its coders must be closed before. NULL is accepted. */
 void pgs_codec_close(pgs_codec *codec);
 
+/* The page_size that the codec was opened with. */
+uint32_t pgs_codec_page_size(const pgs_codec *codec);
+
 /* Bytes of RAM that the codec itself takes: its dictionary and the tables
  * that all coders share. */
 size_t pgs_codec_memory_bytes(const pgs_codec *codec);

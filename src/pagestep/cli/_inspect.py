@@ -9,9 +9,9 @@ from typing import Any
 import click
 import numpy as np
 
-from pagestep import Image
+from pagestep import Image, show_size
 
-from ._output import console, print_json, size, table
+from ._output import console, print_json, table
 
 __all__ = ["image_options", "inspect", "open_image"]
 
@@ -87,14 +87,15 @@ def inspect(image: Path, as_json: bool, system_map: str | None, **how: Any) -> N
     packed = f", packed with {found['payload']}" if found["payload"] else ""
     console.print(f"{image.name}: {found['kind']}, {found['arch']}{packed}")
     console.print(
-        f"{found['pages']:,} pages of {size(found['page_size'])} from {found['base']:#x}, "
-        f"{size(found['bytes'])}; {found['same_filled_pages']:,} of them hold one repeated word\n"
+        f"{found['pages']:,} pages of {show_size(found['page_size'])} from {found['base']:#x}, "
+        f"{show_size(found['bytes'])}; {found['same_filled_pages']:,} of them hold one repeated "
+        "word\n"
     )
     table(
         "Segments",
         ["name", "address", "size", "pages", "flags"],
         [
-            [s["name"], f"{s['address']:#x}", size(s["size"]), f"{s['pages']:,}", s["flags"]]
+            [s["name"], f"{s['address']:#x}", show_size(s["size"]), f"{s['pages']:,}", s["flags"]]
             for s in found["segments"]
         ],
     )

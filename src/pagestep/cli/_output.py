@@ -17,7 +17,7 @@ from rich.table import Table
 
 from pagestep import PageStepError
 
-__all__ = ["Group", "busy", "console", "print_json", "progress", "size", "table"]
+__all__ = ["Group", "busy", "console", "print_json", "progress", "table"]
 
 # In a pipe lines are as long as they are. No markup: "[x]" in a file's name is its name.
 _PIPE_WIDTH = 10_000
@@ -86,18 +86,6 @@ def _one_line() -> Generator[None]:
 def print_json(value: dict[str, Any]) -> None:
     """Print one JSON object."""
     click.echo(json.dumps(value, indent=2))
-
-
-def size(count: int) -> str:
-    """Return a number of bytes as people read it, four digits at most.
-
-    >>> size(8 << 20), size(1536), size(12)
-    ('8 MiB', '1.5 KiB', '12 B')
-    """
-    for unit, name in ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")):
-        if count >= unit:
-            return f"{count / unit:.4g} {name}"
-    return f"{count} B"
 
 
 def table(title: str, columns: list[str], rows: list[list[str]]) -> None:

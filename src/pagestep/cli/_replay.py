@@ -10,14 +10,14 @@ from typing import Any
 
 import click
 
-from pagestep import BadTrace, Image, PageStore, Replay
+from pagestep import BadTrace, Image, PageStore, Replay, show_size
 from pagestep import replay as run_replay
 from pagestep.codecs import filter_for, train_dictionary
 from pagestep.codecs.registry import codec_info
 from pagestep.store.trace import Block, Trace, generate
 
 from ._inspect import image_options, open_image
-from ._output import busy, console, print_json, progress, size, table
+from ._output import busy, console, print_json, progress, table
 
 __all__ = ["replay"]
 
@@ -115,14 +115,14 @@ def _show(found: dict[str, Any], image: Image) -> None:
         "fetches and reads compared with the image"
     )
     console.print(
-        f"{size(image.page_count * image.page_size)} of pages in {size(found['ram'])} of RAM; "
-        f"at most {size(found['resident_bytes_max'])} were used\n"
+        f"{show_size(image.page_count * image.page_size)} of pages in "
+        f"{show_size(found['ram'])} of RAM; at most {show_size(found['resident_bytes_max'])} were used\n"
     )
     rows = [
         [
             _TIERS[name],
             f"{tier['faults']:,}",
-            size(tier["bytes"]),
+            show_size(tier["bytes"]),
             f"{tier['seconds']:.3f} s",
             f"{tier['seconds'] / tier['faults'] * 1e6:.1f} µs" if tier["faults"] else "",
         ]
@@ -132,7 +132,7 @@ def _show(found: dict[str, Any], image: Image) -> None:
     faults = found["faults"]
     total = sum(tier["seconds"] for tier in found["by_tier"].values())
     moved = sum(tier["bytes"] for tier in found["by_tier"].values())
-    rows.append(["all", f"{faults:,}", size(moved), f"{total:.3f} s", ""])
+    rows.append(["all", f"{faults:,}", show_size(moved), f"{total:.3f} s", ""])
     table("Faults, by where the page was found", ["tier", "faults", "bytes", "time", "each"], rows)
     console.print(
         f"\n{found['page_outs']:,} pages left a frame; {found['encodes']:,} of them had to be "
@@ -140,7 +140,7 @@ def _show(found: dict[str, Any], image: Image) -> None:
     )
     console.print(
         f"at the end: {found['hot_pages']:,} pages hot, {found['compressed_pages']:,} compressed "
-        f"in {size(found['pool_bytes'])}, {found['absent_pages']:,} on disk only, "
+        f"in {show_size(found['pool_bytes'])}, {found['absent_pages']:,} on disk only, "
         f"{found['same_pages']:,} of one word"
     )
 
@@ -157,7 +157,7 @@ def _show(found: dict[str, Any], image: Image) -> None:
 @click.option("--codec-level", type=int, help="The codec's level.")
 @click.option("--dictionary/--no-dictionary", default=True, help="Train one on the image first.")
 @click.option(
-    "--pool-percent", default=50, show_default=True, help="Of the budget, for compressed pages."
+    "--pool-percent", default=25, show_default=True, help="Of the budget, for compressed pages."
 )
 @click.option(
     "--scratch/--no-scratch", default=True, help="Written pages may go to a temporary file."
