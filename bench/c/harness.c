@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+#define _GNU_SOURCE /* processors to run on */
 #include "harness.h"
 
 #include <pthread.h>
@@ -47,6 +48,7 @@ static struct {
     void *ctx;
     size_t first, count;
     unsigned started;
+    cpu_set_t allowed;
     double starts[THREADS_MAX], ends[THREADS_MAX];
 } crew = {.lock = PTHREAD_MUTEX_INITIALIZER, .go = PTHREAD_COND_INITIALIZER};
 
@@ -60,8 +62,25 @@ static void await(const _Atomic unsigned *value, unsigned wanted)
         sched_yield();
 }
 
+/* Each thread on a processor of its own: woken by one another they would
+ * share one for longer than a pass takes. */
+static void take_processor(unsigned thread_no)
+{
+    cpu_set_t one;
+    unsigned seen = 0;
+
+    for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+        if (!CPU_ISSET(cpu, &crew.allowed) || seen++ != thread_no)
+            continue;
+        CPU_ZERO(&one);
+        CPU_SET(cpu, &one);
+        (void)sched_setaffinity(0, sizeof one, &one);
+    }
+}
+
 static void take_part(unsigned thread_no)
 {
+    take_processor(thread_no);
     atomic_fetch_add(&crew.ready, 1);
     await(&crew.ready, crew.started + 1);
     crew.starts[thread_no] = now_ns();
@@ -90,6 +109,8 @@ static void start_crew(void)
 {
     static struct helper helpers[THREADS_MAX];
 
+    if (crew.started == 0)
+        require(sched_getaffinity(0, sizeof crew.allowed, &crew.allowed) == 0, "no processors");
     while (crew.started + 1 < THREADS_MAX) {
         struct helper *helper = &helpers[crew.started];
         helper->thread_no = crew.started + 1;
@@ -122,6 +143,7 @@ static double timed(pass *run, void *ctx, size_t first, size_t count, unsigned t
     pthread_mutex_unlock(&crew.lock);
     take_part(0);
     await(&crew.done, crew.started);
+    (void)sched_setaffinity(0, sizeof crew.allowed, &crew.allowed);
     start = crew.starts[0];
     end = crew.ends[0];
     for (unsigned k = 1; k <= crew.started; k++) {
