@@ -116,7 +116,8 @@ def _show(found: dict[str, Any], image: Image) -> None:
     )
     console.print(
         f"{show_size(image.page_count * image.page_size)} of pages in "
-        f"{show_size(found['ram'])} of RAM; at most {show_size(found['resident_bytes_max'])} were used\n"
+        f"{show_size(found['ram'])} of RAM; at most "
+        f"{show_size(found['resident_bytes_max'])} were used\n"
     )
     rows = [
         [
