@@ -30,7 +30,7 @@ from _harness import (
     show_rows,
 )
 
-from pagestep import PageStore
+from pagestep import PageStore, Stats
 from pagestep.codecs import Codec, train_dictionary
 from pagestep.store import _binding
 from pagestep.store.image import Image
@@ -175,33 +175,22 @@ def check(kernel: Kernel, read: Callable[[int], Any], name: str) -> None:
             raise RuntimeError(f"{name} gave other bytes for page {page_no}")
 
 
-def compressed(kernel: Kernel, rounds: int, tuned: bool) -> list[Row]:
-    """Compare reads of compressed pages; ``tuned``: with filter, dictionary and LZ4 HC 12."""
-    dictionary = b""
-    if tuned:
-        dictionary = train_dictionary(
-            kernel.matrix,
-            DICTIONARY_BYTES - 1,
-            filter=kernel.filter,
-            address=kernel.base,
-            tables=False,
-        )
-    codec = Codec(
-        "lz4",
-        level=12 if tuned else 0,
-        filter=kernel.filter if tuned else "none",
-        dictionary=dictionary,
+def codec_for(kernel: Kernel, tuned: bool) -> tuple[Codec, bytes]:
+    """Return the store's codec and its dictionary; tuned: filter, dictionary and HC 12."""
+    if not tuned:
+        return Codec("lz4", level=0), b""
+    dictionary = train_dictionary(
+        kernel.matrix,
+        DICTIONARY_BYTES - 1,
+        filter=kernel.filter,
+        address=kernel.base,
+        tables=False,
     )
-    mode: dict[str, Any] = (
-        {"mode": "high_compression", "compression": 12} if tuned else {"mode": "default"}
-    )
-    options: dict[str, Any] = {"dict": dictionary} if dictionary else {}
-    blocks = {
-        page_no: bytes(
-            lz4_block.compress(kernel.matrix[page_no], store_size=False, **mode, **options)
-        )
-        for page_no in kernel.distinct.tolist()
-    }
+    return Codec("lz4", level=12, filter=kernel.filter, dictionary=dictionary), dictionary
+
+
+def blosc2_of(kernel: Kernel, tuned: bool) -> Callable[[int], Any]:
+    """Return how blosc2 reads a page: a chunk a page, no filters."""
     schunk = blosc2.SChunk(
         chunksize=PAGE,
         cparams={
@@ -215,28 +204,52 @@ def compressed(kernel: Kernel, rounds: int, tuned: bool) -> list[Row]:
     )
     for page in kernel.matrix:
         schunk.append_data(page)
+    read: Callable[[int], Any] = schunk.decompress_chunk
+    return read
+
+
+def peers_of(
+    kernel: Kernel, tuned: bool, dictionary: bytes, stack: ExitStack
+) -> dict[str, Callable[[int], Any]]:
+    """Return how each Python peer reads one page; they hold the same pages."""
+    mode: dict[str, Any] = (
+        {"mode": "high_compression", "compression": 12} if tuned else {"mode": "default"}
+    )
+    options: dict[str, Any] = {"dict": dictionary} if dictionary else {}
+    blocks = {
+        page_no: bytes(
+            lz4_block.compress(kernel.matrix[page_no], store_size=False, **mode, **options)
+        )
+        for page_no in kernel.distinct.tolist()
+    }
     decompress = lz4_block.decompress
+    get = stack.enter_context(lmdb_of(blocks))
+
+    def from_dict(page_no: int) -> object:
+        return decompress(blocks[page_no], uncompressed_size=PAGE, **options)
+
+    def from_lmdb(page_no: int) -> object:
+        return decompress(get(page_no), uncompressed_size=PAGE, **options)
+
+    return {
+        "lz4.block over a dict": from_dict,
+        "blosc2 SChunk": blosc2_of(kernel, tuned),
+        "lmdb + lz4.block": from_lmdb,
+    }
+
+
+def compressed(kernel: Kernel, rounds: int, tuned: bool) -> list[Row]:
+    """Compare reads of compressed pages; ``tuned``: with filter, dictionary and LZ4 HC 12."""
+    codec, dictionary = codec_for(kernel, tuned)
     reader = Reader(kernel)
     bare = BareLoop(kernel, codec)
     with ExitStack() as stack:
         store = stack.enter_context(compressed_store(kernel, codec))
-        get = stack.enter_context(lmdb_of(blocks))
-
-        def from_dict(page_no: int) -> object:
-            return decompress(blocks[page_no], uncompressed_size=PAGE, **options)
-
-        def from_lmdb(page_no: int) -> object:
-            return decompress(get(page_no), uncompressed_size=PAGE, **options)
-
-        singles: dict[str, Callable[[int], Any]] = {
-            "store.read": store.read,
-            "lz4.block over a dict": from_dict,
-            "blosc2 SChunk": schunk.decompress_chunk,
-            "lmdb + lz4.block": from_lmdb,
-        }
+        singles = {"store.read": store.read, **peers_of(kernel, tuned, dictionary, stack)}
         for name, read in singles.items():
             check(kernel, read, name)
         batch = reader.batches(store.read_into)
+        over_dict = reader.singles(singles["lz4.block over a dict"])
         arms = [
             Arm("bare codec loop", bare.run),
             Arm("store.read_into, 64", batch),
@@ -244,7 +257,7 @@ def compressed(kernel: Kernel, rounds: int, tuned: bool) -> list[Row]:
             Arm("bare codec loop", bare.run, THREADS),
             Arm("store.read_into, 64", batch, THREADS),
             Arm("store.read", reader.singles(store.read), THREADS),
-            Arm("lz4.block over a dict", reader.singles(from_dict), THREADS),
+            Arm("lz4.block over a dict", over_dict, THREADS),
         ]
         before = store.stats()
         rows = compare(
@@ -255,13 +268,16 @@ def compressed(kernel: Kernel, rounds: int, tuned: bool) -> list[Row]:
             rounds=rounds,
             order_size=len(kernel.order),
         )
-        after = store.stats()
-        share = (after.by_tier["compressed"].faults - before.by_tier["compressed"].faults) / (
-            after.reads - before.reads
-        )
-        if share < 0.95:
-            raise RuntimeError(f"only {share:.1%} of the reads were of compressed pages")
+        require_compressed(before, store.stats())
         return rows
+
+
+def require_compressed(before: Stats, after: Stats) -> None:
+    """See that what was measured were reads of compressed pages."""
+    faults = after.by_tier["compressed"].faults - before.by_tier["compressed"].faults
+    share = faults / (after.reads - before.reads)
+    if share < 0.95:
+        raise RuntimeError(f"only {share:.1%} of the reads were of compressed pages")
 
 
 def hot(kernel: Kernel, rounds: int) -> list[Row]:

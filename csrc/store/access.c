@@ -6,7 +6,7 @@
 
 #include "store/call.h"
 
-enum { PREFETCH_LINES = 24, ENTRIES_AHEAD = 4 };
+enum { PREFETCH_LINES = 8, ENTRIES_AHEAD = 4 };
 
 static void note_use(const struct job *job)
 {

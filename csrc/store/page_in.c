@@ -16,23 +16,29 @@ uint64_t nanoseconds(const pgs_store *store)
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
-/* Verifies the page's copy in the pool and decodes it. */
-int page_decode_copy(const struct job *job, pgs_coder *coder, void *out, uint32_t *size_ret)
+static int decode(const struct job *job, pgs_coder *coder, const unsigned char *coded,
+                  uint32_t size, void *out)
 {
     const pgs_store *store = job->store;
+    if (page_coding(page_load(job->page)) == CODING_CODED)
+        return pgs_decode(coder, coded, size, address_of(store, job->object, job->page_no), out);
+    if (size != store->page_size)
+        return PGS_E_CORRUPT;
+    memcpy(out, coded, size);
+    return PGS_OK;
+}
+
+/* Decodes the page's copy in the pool and verifies it: the stored bytes, which
+ * are fewer than the page's, and afterwards, for the decoder has then waited
+ * for them in the shade of its own work. It is safe on any bytes. */
+int page_decode_copy(const struct job *job, pgs_coder *coder, void *out, uint32_t *size_ret)
+{
     uint32_t place = __atomic_load_n(&job->page->place, __ATOMIC_RELAXED);
-    const unsigned char *coded = pool_bytes(&store->pool, place, size_ret);
-    /* Of the stored bytes, not of the page: they are fewer, and reading them here
-     * has them in the cache when they are decoded. */
+    const unsigned char *coded = pool_bytes(&job->store->pool, place, size_ret);
+    int error = decode(job, coder, coded, *size_ret, out);
     if (pgs_checksum(coded, *size_ret) != job->page->copy_sum)
         return PGS_E_CORRUPT;
-    if (page_coding(page_load(job->page)) == CODING_CODED)
-        return pgs_decode(coder, coded, *size_ret, address_of(store, job->object, job->page_no),
-                          out);
-    if (*size_ret != store->page_size)
-        return PGS_E_CORRUPT;
-    memcpy(out, coded, *size_ret);
-    return PGS_OK;
+    return error;
 }
 
 static int fetch_backing(const struct job *job, void *out, uint64_t *bytes)

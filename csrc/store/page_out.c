@@ -163,8 +163,8 @@ int page_leave(const struct job *job, uint32_t *frame)
     bool dropped = false;
     if (!(word & PAGE_COPY)) {
         uint64_t fill;
-        dropped = clean && page_level(word) >= PGS_LEVEL_EAGER &&
-                  !pgs_same_filled(bytes, store->page_size, &fill);
+        bool unwanted = page_level(word) >= PGS_LEVEL_EAGER || budget_pool_share(store) == 0;
+        dropped = clean && unwanted && !pgs_same_filled(bytes, store->page_size, &fill);
         bool keep = !clean && !job->object->backing.page_out;
         if (!dropped && store_copy(job, bytes, keep, frame)) {
             int error = clean ? PGS_OK : page_write_back(job, bytes);

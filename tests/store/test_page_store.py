@@ -376,7 +376,7 @@ def test_pinned_ends_with_its_block(tmp_path: Path) -> None:
 
 def test_all_pins_or_none() -> None:
     with PageStore.open(PAGES, ram=TIGHT) as store:
-        with pytest.raises(BudgetExceeded, match="raise `ram` or unpin"):
+        with pytest.raises(BudgetExceeded, match="raise `ram`, unpin"):
             store.pin(range(COUNT))
         assert store.stats().pinned_pages == 0
         store.page_out(range(COUNT))
