@@ -235,7 +235,7 @@ def test_what_is_no_size(text: int | str) -> None:
 
 def test_sizes_are_shown() -> None:
     assert [show_size(n) for n in (5, 4096, 3 << 19, 7 << 40)] == [
-        "5 bytes",
+        "5 B",
         "4 KiB",
         "1.5 MiB",
         "7 TiB",
