@@ -136,7 +136,7 @@ def _show(found: dict[str, Any], image: Image) -> None:
     rows.append(["all", f"{faults:,}", show_size(moved), f"{total:.3f} s", ""])
     table("Faults, by where the page was found", ["tier", "faults", "bytes", "time", "each"], rows)
     console.print(
-        f"\n{found['page_outs']:,} pages left a frame; {found['encodes']:,} of them had to be "
+        f"\n{found['page_outs']:,} pages left a frame; {found['encodes']:,} were "
         f"compressed, in {found['encode_seconds']:.3f} s"
     )
     console.print(
