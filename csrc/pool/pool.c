@@ -87,7 +87,7 @@ int pool_init(struct pool *pool, const struct pool_owner *owner, uint64_t max_by
     pool->owner = *owner;
     pool->os_page = (uint32_t)sysconf(_SC_PAGESIZE);
     pool->segment_size = max_bytes < small_pool_bytes ? SEGMENT_BYTES_SMALL : SEGMENT_BYTES;
-    while (pool->segment_size < 4 * page_size)
+    while (pool->segment_size < 4 * page_size || pool->segment_size < 4 * pool->os_page)
         pool->segment_size *= 2;
     /* Twice the RAM in addresses: segments need not be full. */
     uint64_t reserve = max_bytes * 2 + 2 * (uint64_t)pool->segment_size;

@@ -28,16 +28,17 @@ static void end_fetch(struct page *page, uint16_t stamp)
 static bool worth_a_frame(const struct job *job, uint64_t word)
 {
     const pgs_store *store = job->store;
-    return page_level(word) == PGS_LEVEL_PINNED || budget_has(store, store->page_size) ||
+    return page_level(word) == PGS_LEVEL_PINNED || budget_has(store, store->page_size + sizeof(struct frame)) ||
            page_is_ghost(store, word, clock_of(store));
 }
 
-/* Readies the page, claimed, in a frame; 0 where it is hot now, claimed. */
 int page_claim_hot(const struct job *job)
 {
     page_claim(job->store, job->page);
-    if (page_load(job->page) & PAGE_HOT)
+    if (page_load(job->page) & PAGE_HOT) {
+        note_use(job);
         return PGS_OK;
+    }
     int error = page_bring_in(job);
     if (error)
         page_publish(job->store, job->page, 0, 0);
@@ -213,7 +214,6 @@ int page_write_part(const struct job *job, uint32_t offset, const void *bytes, u
     if (error)
         return error;
     memcpy(frame_bytes(job->store, job->page->frame) + offset, bytes, size);
-    note_use(job);
     now_dirty(job);
     return PGS_OK;
 }

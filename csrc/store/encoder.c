@@ -54,13 +54,18 @@ static int add_encoder(pgs_store *store, struct worker *worker, const pgs_codec 
     if (error)
         return error;
     encoder->use = use;
-    store->encoder_count++;
+    atomic_fetch_add_explicit(&store->encoder_count, 1, memory_order_release);
     return PGS_OK;
+}
+
+static uint32_t count_of(const pgs_store *store)
+{
+    return atomic_load_explicit(&store->encoder_count, memory_order_acquire);
 }
 
 static bool has_encoder(const pgs_store *store, const pgs_codec *codec, enum encoder_use use)
 {
-    for (uint32_t i = 0; i < store->encoder_count; i++)
+    for (uint32_t i = 0; i < count_of(store); i++)
         if (store->encoders[i].codec == codec && store->encoders[i].use == use)
             return true;
     return false;
@@ -77,7 +82,7 @@ static int open_for_page_out(pgs_store *store, struct worker *worker, const pgs_
         return error;
     }
     long cpus = sysconf(_SC_NPROCESSORS_ONLN);
-    uint64_t each = encoder_bytes(store, &store->encoders[store->encoder_count - 1]);
+    uint64_t each = encoder_bytes(store, &store->encoders[count_of(store) - 1]);
     uint64_t budget = atomic_load_explicit(&store->budget_bytes, memory_order_relaxed);
     for (long i = 1; i < cpus && i < ENCODERS_PER_CODEC && each * ENCODER_SHARE <= budget; i++)
         if (add_encoder(store, worker, codec, FOR_PAGE_OUT))
@@ -99,7 +104,7 @@ int encoders_prepare(pgs_store *store, struct worker *worker, const pgs_codec *c
 struct encoder *encoder_take(pgs_store *store, const pgs_codec *codec, enum encoder_use use)
 {
     for (;;) {
-        for (uint32_t i = 0; i < store->encoder_count; i++) {
+        for (uint32_t i = 0; i < count_of(store); i++) {
             struct encoder *encoder = &store->encoders[i];
             if (encoder->codec == codec && encoder->use == use &&
                 !atomic_load_explicit(&encoder->taken, memory_order_relaxed) &&
@@ -117,6 +122,6 @@ void encoder_give(struct encoder *encoder)
 
 void encoders_close(pgs_store *store)
 {
-    for (uint32_t i = 0; i < store->encoder_count; i++)
+    for (uint32_t i = 0; i < count_of(store); i++)
         encoder_free(&store->encoders[i]);
 }

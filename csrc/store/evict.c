@@ -89,7 +89,8 @@ void evict_note(struct evict_queue *queue, uint32_t frame, uint32_t clock)
         atomic_store_explicit(&row->last_use, clock, memory_order_relaxed);
     if (uses < EVICT_USES_MAX)
         atomic_store_explicit(&row->uses, uses + 1, memory_order_relaxed);
-    if (queue->policy->orders_hits) {
+    /* A page of level PINNED is in no list. */
+    if (queue->policy->orders_hits && row->level != PGS_LEVEL_PINNED) {
         pthread_mutex_lock(&queue->lock);
         queue->policy->used(queue, frame);
         pthread_mutex_unlock(&queue->lock);

@@ -92,7 +92,6 @@ int frames_init(pgs_store *store)
     store->arena = arena;
     /* A huge page would be RAM that nobody has charged. */
     madvise(arena, arena_bytes, MADV_NOHUGEPAGE);
-    store->spare_frame = store->ready_frame = NO_FRAME;
     for (uint32_t i = 0; i < MIN_FRAMES; i++) {
         uint32_t frame;
         if (!take_spare(store, &frame))
@@ -144,9 +143,32 @@ void frame_give(pgs_store *store, uint32_t frame)
     pthread_mutex_unlock(&store->frame_lock);
 }
 
+/* Beside those that are held, MIN_FRAMES remain for the others. */
+static uint32_t frames_needed(const pgs_store *store)
+{
+    return MIN_FRAMES + atomic_load_explicit(&store->held_frames, memory_order_relaxed);
+}
+
 bool frames_can_shrink(pgs_store *store)
 {
-    return atomic_load_explicit(&store->frame_count, memory_order_relaxed) > MIN_FRAMES;
+    return frames_have_own_ram(store) &&
+           atomic_load_explicit(&store->frame_count, memory_order_relaxed) > frames_needed(store);
+}
+
+int frames_reserve(pgs_store *store, struct worker *worker)
+{
+    uint32_t frame;
+    while (atomic_load_explicit(&store->frame_count, memory_order_relaxed) <
+           frames_needed(store)) {
+        if (take_spare(store, &frame)) {
+            frame_give(store, frame);
+        } else {
+            if (!pool_make_room(store, worker))
+                return PGS_E_BUDGET;
+            pool_compact(&store->pool, 0);
+        }
+    }
+    return PGS_OK;
 }
 
 /* Gives up a frame's RAM in three steps, so that it can go to the pool without
@@ -158,7 +180,7 @@ bool frame_part(pgs_store *store, uint32_t frame)
     if (frame == NO_FRAME || !frames_have_own_ram(store))
         return false;
     do {
-        if (count <= MIN_FRAMES)
+        if (count <= frames_needed(store))
             return false;
     } while (!atomic_compare_exchange_weak_explicit(&store->frame_count, &count, count - 1,
                                                     memory_order_relaxed, memory_order_relaxed));

@@ -101,7 +101,8 @@ void page_install(const struct job *job, uint32_t frame, bool ghost)
     row->object = (uint16_t)job->object_no;
     row->level = (uint8_t)page_level(word);
     row->guard_worker = job->worker->index;
-    row->guard_seq = atomic_load_explicit(&job->worker->fault_seq, memory_order_relaxed);
+    row->guard_seq =
+        atomic_fetch_add_explicit(&job->worker->fault_seq, 1, memory_order_relaxed) + 1;
     job->page->frame = frame;
     atomic_fetch_and_explicit(&job->page->word, ~clear, memory_order_relaxed);
     atomic_fetch_or_explicit(&job->page->word, PAGE_HOT, memory_order_relaxed);
@@ -124,7 +125,6 @@ int page_bring_in(const struct job *job)
             frame_give(store, frame);
         } else {
             bool ghost = page_is_ghost(store, word, clock);
-            atomic_fetch_add_explicit(&job->worker->fault_seq, 1, memory_order_relaxed);
             page_install(job, frame, ghost);
         }
     }

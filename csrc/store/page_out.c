@@ -8,6 +8,8 @@
 
 #include "store/store_internal.h"
 
+enum { STAYS_MAX = 64 }; /* dirty pages without room that are tried for one frame */
+
 /* Whether the page's bytes are those its backing gives. Knows by checksum, and
  * takes DIRTY back where the page was changed back. Without a backing a page
  * of zeros is clean: it reads as zeros when absent. */
@@ -143,9 +145,11 @@ int page_write_back(const struct job *job, const void *bytes)
     if (!backing->page_out)
         return PGS_E_DIRTY;
     int error = backing->page_out(backing->ctx, job->page_no, bytes);
+    uint64_t sum = pgs_checksum(bytes, job->store->page_size);
+    /* After an error the backing may hold a mixture: no bytes are equal to it. */
+    job->page->origin_sum = error ? ~sum : sum;
     if (error)
         return error;
-    job->page->origin_sum = pgs_checksum(bytes, job->store->page_size);
     atomic_fetch_and_explicit(&job->page->word, ~PAGE_DIRTY, memory_order_relaxed);
     bump(&job->worker->counters.writebacks, 1);
     return PGS_OK;
@@ -239,7 +243,7 @@ bool evict_one(pgs_store *store, struct worker *worker, uint32_t *frame_ret)
             if (left > 0)
                 return true;
             stays += left < 0;
-            if (stays > atomic_load_explicit(&store->frame_count, memory_order_relaxed))
+            if (stays == STAYS_MAX)
                 return false;
         }
     }

@@ -7,8 +7,15 @@
 
 #include "store/call.h"
 
-static bool hold_one(pgs_store *store)
+static void release_one(pgs_store *store)
 {
+    atomic_fetch_sub_explicit(&store->held_frames, 1, memory_order_relaxed);
+}
+
+/* Counts one more frame as held, and sees that enough remain beside it. */
+static bool hold_one(const struct job *job)
+{
+    pgs_store *store = job->store;
     uint64_t room = budget_for_pages(store);
     uint32_t held = atomic_load_explicit(&store->held_frames, memory_order_relaxed);
     do {
@@ -16,12 +23,10 @@ static bool hold_one(pgs_store *store)
             return false;
     } while (!atomic_compare_exchange_weak_explicit(&store->held_frames, &held, held + 1,
                                                     memory_order_relaxed, memory_order_relaxed));
-    return true;
-}
-
-static void release_one(pgs_store *store)
-{
-    atomic_fetch_sub_explicit(&store->held_frames, 1, memory_order_relaxed);
+    if (frames_reserve(store, job->worker) == PGS_OK)
+        return true;
+    release_one(store);
+    return false;
 }
 
 /* Makes a claimed page hot. */
@@ -39,7 +44,7 @@ static int pin_page(const struct job *job)
     int error = PGS_OK;
     if ((word & PAGE_PINS_MASK) == PAGE_PINS_MASK)
         error = PGS_E_INVALID;
-    else if (first && !hold_one(store))
+    else if (first && !hold_one(job))
         error = PGS_E_BUDGET;
     if (!error) {
         error = ensure_hot(job);
@@ -54,14 +59,15 @@ static int pin_page(const struct job *job)
 
 static int unpin_page(const struct job *job)
 {
+    page_claim(job->store, job->page);
     uint64_t word = page_load(job->page);
-    do {
-        if (!(word & PAGE_PINS_MASK))
-            return PGS_E_INVALID;
-    } while (!page_swap(job->page, &word, word - PAGE_PIN));
+    bool pinned = word & PAGE_PINS_MASK;
+    if (pinned)
+        atomic_fetch_sub_explicit(&job->page->word, PAGE_PIN, memory_order_relaxed);
     if ((word & PAGE_PINS_MASK) == PAGE_PIN && page_level(word) != PGS_LEVEL_PINNED)
         release_one(job->store);
-    return PGS_OK;
+    page_publish(job->store, job->page, 0, 0);
+    return pinned ? PGS_OK : PGS_E_INVALID;
 }
 
 static bool all_exist(const struct job *job, const uint64_t *page_nos, size_t count)
@@ -79,12 +85,13 @@ int pgs_pin(pgs_store *store, uint32_t object, const uint64_t *page_nos, size_t 
     if (error)
         return error;
     size_t done = 0;
+    if (!all_exist(&call.job, page_nos, count))
+        error = PGS_E_RANGE;
     for (; done < count && !error; done++) {
-        error = call_select(&call, page_nos[done]);
-        if (!error)
-            error = pin_page(&call.job);
+        call_select(&call, page_nos[done]);
+        error = pin_page(&call.job);
     }
-    if (error)
+    if (error && done > 0)
         for (done--; done > 0; done--) {
             call_select(&call, page_nos[done - 1]);
             unpin_page(&call.job);
@@ -127,7 +134,7 @@ static int set_level(const struct job *job, unsigned level)
     bool pinned = word & PAGE_PINS_MASK;
     if (old == level)
         return PGS_OK;
-    if (level == PGS_LEVEL_PINNED && !pinned && !hold_one(store))
+    if (level == PGS_LEVEL_PINNED && !pinned && !hold_one(job))
         return PGS_E_BUDGET;
     int error = level == PGS_LEVEL_PINNED ? ensure_hot(job) : PGS_OK;
     if (error) {

@@ -6,7 +6,7 @@
  */
 #include "store/store_internal.h"
 
-enum { SAMPLES = 8, PASSED_MAX = 64, CLAIM_TRIES = 4 };
+enum { SAMPLES = 8, PASSED_MAX = 64 };
 
 static struct page *page_of(pgs_store *store, struct pool_key key)
 {
@@ -47,27 +47,38 @@ struct sample {
     unsigned taken, passed;
     uint64_t most_idle;
     struct pool_key key;
+    struct page *page; /* claimed, or NULL */
 };
 
+static uint64_t weighted_idle(const struct sample *sample, uint64_t word)
+{
+    /* The copy of a page that is in a frame as well is the cheapest to lose. */
+    if (word & PAGE_HOT)
+        return UINT64_MAX;
+    return ((uint64_t)(uint16_t)(sample->now - page_stamp(word)) + 1) *
+           evict_weights[page_level(word)];
+}
+
+/* The best so far is claimed at once: as long as the sweep goes on its copy is
+ * in the pool, and so its object is there; afterwards nobody else moves it. */
 static bool consider(void *ctx, struct pool_key key)
 {
     struct sample *sample = ctx;
     struct pgs_object *object = object_of(sample->store, key.object);
-    uint64_t word = page_load(&object->pages[key.page_no]);
-    if (word & (PAGE_BUSY | PAGE_READERS_MASK))
-        return true;
+    struct page *page = &object->pages[key.page_no];
+    uint64_t word = page_load(page);
     if (!page_can_lose_copy(object, word))
         return sample->taken == 0 || ++sample->passed < PASSED_MAX;
-    uint64_t idle = ((uint64_t)(uint16_t)(sample->now - page_stamp(word)) + 1) *
-                    evict_weights[page_level(word)];
-    /* The copy of a page that is in a frame as well is the cheapest to lose. */
-    if ((word & PAGE_HOT) && !(word & PAGE_PINS_MASK))
-        idle = UINT64_MAX;
-    if (idle > sample->most_idle) {
-        sample->most_idle = idle;
-        sample->key = key;
-    }
-    return ++sample->taken < SAMPLES && idle != UINT64_MAX;
+    if (weighted_idle(sample, word) <= sample->most_idle)
+        return ++sample->taken < SAMPLES;
+    if (!page_try_claim(page))
+        return true;
+    if (sample->page)
+        page_publish(sample->store, sample->page, 0, 0);
+    sample->page = page;
+    sample->key = key;
+    sample->most_idle = weighted_idle(sample, page_load(page));
+    return ++sample->taken < SAMPLES && sample->most_idle != UINT64_MAX;
 }
 
 /* Writes a dirty compressed page, claimed, to its backing. */
@@ -82,38 +93,32 @@ static int write_back_copy(pgs_store *store, const struct job *job)
     return error;
 }
 
-static bool drop(pgs_store *store, struct worker *worker, struct pool_key key)
+/* Drops the claimed page's copy, and publishes the page. */
+static bool drop(const struct job *job)
 {
-    struct job job = {.store = store, .worker = worker, .object = object_of(store, key.object),
-                      .page = page_of(store, key), .object_no = key.object,
-                      .page_no = key.page_no};
-    if (!page_try_claim(job.page))
-        return false;
-    uint64_t word = page_load(job.page);
-    bool in_pool = (word & PAGE_COPY) && page_coding(word) != CODING_SAME;
-    bool gone = in_pool;
-    if (in_pool && (word & PAGE_DIRTY))
-        gone = write_back_copy(store, &job) == PGS_OK;
+    uint64_t word = page_load(job->page);
+    bool gone = page_can_lose_copy(job->object, word);
+    if (gone && (word & PAGE_DIRTY))
+        gone = write_back_copy(job->store, job) == PGS_OK;
     if (gone) {
-        page_drop_copy(&job);
+        page_drop_copy(job);
         if (!(word & PAGE_HOT))
-            bump(&worker->counters.discards, 1);
+            bump(&job->worker->counters.discards, 1);
     }
-    page_publish(store, job.page, 0, 0);
+    page_publish(job->store, job->page, 0, 0);
     return gone;
 }
 
 bool pool_make_room(pgs_store *store, struct worker *worker)
 {
-    for (int i = 0; i < CLAIM_TRIES; i++) {
-        if (atomic_load_explicit(&store->reclaimable, memory_order_relaxed) == 0)
-            return false;
-        struct sample sample = {.store = store, .now = stamp_of(store, clock_of(store))};
-        pool_sweep(&store->pool, consider, &sample);
-        if (sample.most_idle == 0)
-            return false;
-        if (drop(store, worker, sample.key))
-            return true;
-    }
-    return false;
+    struct sample sample = {.store = store, .now = stamp_of(store, clock_of(store))};
+    if (atomic_load_explicit(&store->reclaimable, memory_order_relaxed) == 0)
+        return false;
+    pool_sweep(&store->pool, consider, &sample);
+    if (!sample.page)
+        return false;
+    struct job job = {.store = store, .worker = worker, .page = sample.page,
+                      .object = object_of(store, sample.key.object),
+                      .object_no = sample.key.object, .page_no = sample.key.page_no};
+    return drop(&job);
 }

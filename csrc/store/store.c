@@ -46,8 +46,11 @@ static int build(pgs_store *store, const struct pgs_store_params *params)
     while (frames / BUDGET_GROWTH >> store->stamp_shift > STAMPS)
         store->stamp_shift++;
     int error = pool_init(&store->pool, &owner, store->budget_limit, params->page_size);
+    uint64_t tables = sizeof *store + pool_metadata_bytes(&store->pool);
+    if (!error && !budget_charge(store, tables))
+        error = PGS_E_BUDGET;
     if (!error)
-        error = metadata_charge(store, NULL, sizeof *store + pool_metadata_bytes(&store->pool));
+        atomic_store_explicit(&store->metadata_bytes, tables, memory_order_relaxed);
     if (!error)
         error = frames_init(store);
     if (error)
@@ -70,6 +73,7 @@ int pgs_store_open(const struct pgs_store_params *params, pgs_store **store_ret)
     store->page_size = params->page_size;
     store->flags = params->flags;
     store->pool_percent = params->pool_percent;
+    store->spare_frame = store->ready_frame = NO_FRAME;
     store->budget_limit = params->budget_bytes > UINT64_MAX / BUDGET_GROWTH
                               ? params->budget_bytes
                               : params->budget_bytes * BUDGET_GROWTH;

@@ -89,7 +89,7 @@ struct pgs_store {
     struct frame *frames;
     struct evict_queue *queue;
     uint32_t frame_limit;
-    uint32_t encoder_count;
+    _Atomic uint32_t encoder_count; /* only grows; those before are complete */
     uint64_t budget_limit; /* what set_budget may reach */
     _Atomic uint64_t budget_bytes;
 
@@ -207,6 +207,7 @@ bool frame_take_ready(pgs_store *store, uint32_t *frame_ret);
 int frame_take(pgs_store *store, struct worker *worker, uint32_t *frame_ret);
 void frame_give(pgs_store *store, uint32_t frame);
 bool frames_can_shrink(pgs_store *store);
+int frames_reserve(pgs_store *store, struct worker *worker); /* after one more is held */
 bool frame_take_free(pgs_store *store, uint32_t *frame_ret);
 bool frame_part(pgs_store *store, uint32_t frame);
 void frame_parted(pgs_store *store, uint32_t frame, uint64_t credit);

@@ -14,7 +14,14 @@
 
 #include "pagestep.h"
 
-enum fake_fault { FAKE_NONE, FAKE_EIO, FAKE_SHORT_READ, FAKE_BIT_FLIP, FAKE_TORN_WRITE, FAKE_SLOW };
+enum fake_fault {
+    FAKE_NONE,
+    FAKE_EIO,
+    FAKE_SHORT_READ,
+    FAKE_BIT_FLIP,
+    FAKE_TORN_EIO, /* half of a write arrives, and it says so */
+    FAKE_SLOW
+};
 
 struct fake {
     unsigned char *bytes;
@@ -63,9 +70,9 @@ static inline int fake_page_out(void *ctx, uint64_t page_no, const void *page)
     switch (fake_fault_at(fake, page_no)) {
     case FAKE_EIO:
         return PGS_E_IO;
-    case FAKE_TORN_WRITE:
+    case FAKE_TORN_EIO:
         memcpy(to, page, fake->page_size / 2);
-        return PGS_OK;
+        return PGS_E_IO;
     default:
         memcpy(to, page, fake->page_size);
         return PGS_OK;

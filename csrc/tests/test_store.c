@@ -259,6 +259,101 @@ static void test_levels(void)
     fixture_close(&fixture);
 }
 
+/* Held pages are in no queue, and a hit on one must leave the queues alone. */
+static void test_hits_on_pinned_pages(uint32_t policy)
+{
+    struct fixture_options options = small;
+    struct fixture fixture;
+    struct noise noise = noise_seeded();
+    options.policy = policy;
+    CHECK(fixture_open(&fixture, &options) == PGS_OK);
+    for (uint64_t i = 0; i < 140; i++)
+        fixture_check_page(&fixture, i, PGS_READ_INTO_FRAME);
+    CHECK(pgs_set_level(fixture.store, fixture.object, 20, 14, PGS_LEVEL_PINNED) == PGS_OK);
+    for (int i = 0; i < 20000; i++)
+        fixture_check_page(&fixture, noise_below(&noise, PAGES), PGS_READ_INTO_FRAME);
+    fixture_close(&fixture);
+}
+
+/* Pins first, then dirt wherever there is room: page-in still finds frames. */
+static void test_frames_beside_pins(void)
+{
+    struct fixture_options options = small;
+    struct fixture fixture;
+    struct noise noise = noise_seeded();
+    uint64_t pinned[20];
+    options.writable = 0;
+    CHECK(fixture_open(&fixture, &options) == PGS_OK);
+    for (uint64_t i = 0; i < 20; i++)
+        pinned[i] = i;
+    CHECK(pgs_pin(fixture.store, fixture.object, pinned, 20) == PGS_OK);
+    for (uint64_t i = 20; i < PAGES; i++) {
+        unsigned char page[4096] = {0};
+        noise_fill(&noise, page, 3000); /* it shrinks, but not by much */
+        if (write_one(&fixture, i, page) == PGS_OK)
+            memcpy(fixture_shadow(&fixture, i), page, sizeof page);
+    }
+    struct pgs_stats stats = fixture_stats(&fixture);
+    CHECK(stats.hot_bytes >= (uint64_t)(20 + MIN_FRAMES) * 4096);
+    /* And the other way round: pins that would leave too few are refused. */
+    for (uint64_t i = 20; i < PAGES; i++)
+        if (pgs_pin(fixture.store, fixture.object, &i, 1) != PGS_OK)
+            break;
+    stats = fixture_stats(&fixture);
+    CHECK(stats.hot_bytes >= (stats.pinned_pages + MIN_FRAMES) * 4096);
+    for (uint64_t i = 0; i < PAGES; i++)
+        fixture_check_page(&fixture, i, 0);
+    fixture_close(&fixture);
+}
+
+/* A write-back that tears: its page stays in RAM, and is not taken for the
+ * bytes that the backing had before. */
+static void test_torn_write_back(void)
+{
+    struct fixture_options options = small;
+    struct fixture fixture;
+    unsigned char first[4096], second[4096];
+    options.writable = 1;
+    options.pool_percent = 0;
+    options.policy = PGS_POLICY_LRU;
+    CHECK(fixture_open(&fixture, &options) == PGS_OK);
+    struct noise noise = noise_seeded();
+    noise_fill(&noise, first, sizeof first);
+    noise_fill(&noise, second, sizeof second);
+    const unsigned char *versions[] = {first, second, first};
+    for (int i = 0; i < 3; i++) {
+        fake_set(&fixture.fake, i == 1 ? FAKE_TORN_EIO : FAKE_NONE, 7);
+        CHECK(write_one(&fixture, 7, versions[i]) == PGS_OK);
+        memcpy(fixture_shadow(&fixture, 7), versions[i], 4096);
+        for (uint64_t k = 8; k < PAGES; k++)
+            fixture_check_page(&fixture, k, PGS_READ_INTO_FRAME);
+        fixture_check_page(&fixture, 7, 0);
+        fixture_check_page(&fixture, 7, PGS_READ_INTO_FRAME);
+    }
+    for (uint64_t k = 8; k < PAGES; k++)
+        fixture_check_page(&fixture, k, PGS_READ_INTO_FRAME);
+    fixture_check_page(&fixture, 7, PGS_READ_INTO_FRAME);
+    CHECK_EQ(fixture_stats(&fixture).writebacks, 2);
+    fixture_close(&fixture);
+}
+
+/* Hits and faults are told apart, for reads and for writes. */
+static void test_counts(void)
+{
+    struct fixture fixture;
+    CHECK(fixture_open(&fixture, &small) == PGS_OK);
+    struct pgs_stats before = fixture_stats(&fixture);
+    for (uint64_t i = 0; i < 50; i++)
+        for (int k = 0; k < 3; k++)
+            CHECK(pgs_write_part(fixture.store, fixture.object, i, 0, "x", 1) == PGS_OK);
+    struct pgs_stats after = fixture_stats(&fixture);
+    uint64_t faults = 0;
+    for (int i = 0; i < PGS_SOURCE_COUNT; i++)
+        faults += after.faults[i] - before.faults[i];
+    CHECK(faults == 50 && after.hits - before.hits == 100 && after.writes - before.writes == 150);
+    fixture_close(&fixture);
+}
+
 /* Two pages that nobody needs in a hurry call each other, among pages that go
  * in the last resort only; then one of each kind. All move on: a page just
  * faulted in is safe for the next few faults. */
@@ -363,6 +458,13 @@ static void test_misuse(void)
     options.budget_bytes = 16 * KIB;
     CHECK(fixture_open(&fixture, &options) == PGS_E_BUDGET);
     fixture_close(&fixture);
+    for (uint64_t budget = 4 * KIB; budget < 300 * KIB; budget += 4 * KIB + 512) {
+        options.budget_bytes = budget;
+        options.page_size = 512;
+        int error = fixture_open(&fixture, &options);
+        CHECK(error == PGS_E_BUDGET || (error == PGS_OK && budget > 50 * KIB));
+        fixture_close(&fixture);
+    }
     options.budget_bytes = 300 * KIB; /* frames fit, the page table does not */
     options.page_count = 100000;
     options.page_size = 512;
@@ -402,6 +504,11 @@ int main(void)
     test_pins();
     test_levels();
     test_forward_progress();
+    test_hits_on_pinned_pages(PGS_POLICY_LRU);
+    test_hits_on_pinned_pages(PGS_POLICY_S3FIFO);
+    test_frames_beside_pins();
+    test_torn_write_back();
+    test_counts();
     test_anonymous_until_full();
     test_write_back();
     test_budget_moves();

@@ -64,7 +64,8 @@ struct pgs_backing {
     void *ctx;
     /* Fills `page`, page_size bytes, with page `page_no`. */
     int (*page_in)(void *ctx, uint64_t page_no, void *page);
-    /* Keeps `page`, so that page_in gives it back. May be NULL: read-only. */
+    /* Keeps `page`, so that page_in gives it back. After an error page_in may give
+     * anything. May be NULL: read-only. */
     int (*page_out)(void *ctx, uint64_t page_no, const void *page);
     /* Says that these pages will not be asked for again. May be NULL. */
     int (*discard)(void *ctx, uint64_t first_page_no, uint64_t page_count);
@@ -99,7 +100,7 @@ struct pgs_stats {
     uint64_t budget_bytes;
     uint64_t used_bytes;      /* hot + pool + metadata */
     uint64_t used_bytes_max;  /* the most it ever was */
-    uint64_t hot_bytes;       /* frames that hold a page */
+    uint64_t hot_bytes;       /* RAM in frames */
     uint64_t pool_bytes;      /* RAM the compressed pool takes */
     uint64_t stored_bytes;    /* compressed bytes in it */
     uint64_t metadata_bytes;  /* page tables, frame table, codecs, coders */
@@ -167,7 +168,8 @@ int pgs_set_level(pgs_store *store, uint32_t object, uint64_t first_page_no, uin
  * statuses_ret[i] is 0 or what kept that page from being read; what `out`
  * holds there is then not specified. Returns 0, or the first page's error.
  * Errors of a page: PGS_E_RANGE, PGS_E_CORRUPT, PGS_E_IO, and with
- * PGS_READ_INTO_FRAME PGS_E_BUDGET. statuses_ret may be NULL: then it stops at
+ * PGS_READ_INTO_FRAME PGS_E_BUDGET. A thread's first call needs RAM for a
+ * decoder: PGS_E_BUDGET for all pages where there is none. statuses_ret may be NULL: then it stops at
  * the first error. */
 int pgs_read(pgs_store *store, uint32_t object, const uint64_t *page_nos, size_t count,
              uint32_t flags, void *out, int32_t *statuses_ret);
