@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
- * What the files of the store share. Order of locks: a page's BUSY bit, then
- * at most one of the queue lock, the pool lock, the frame lock. A thread that
- * holds one page only ever tries for another (page_try_claim).
+ * What the files of the store share. Order of locks: object_lock, a page's
+ * BUSY bit, then at most one of the queue lock, the pool lock, the frame lock,
+ * then a wait shard's. A thread that holds one page only ever tries for another
+ * (page_try_claim).
  */
 #ifndef PGS_STORE_INTERNAL_H
 #define PGS_STORE_INTERNAL_H

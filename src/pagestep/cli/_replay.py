@@ -158,7 +158,10 @@ def _show(found: dict[str, Any], image: Image) -> None:
 @click.option("--codec-level", type=int, help="The codec's level.")
 @click.option("--dictionary/--no-dictionary", default=True, help="Train one on the image first.")
 @click.option(
-    "--pool-percent", default=25, show_default=True, help="Of the budget, for compressed pages."
+    "--pool-percent",
+    default=25,
+    show_default=True,
+    help="Of RAM beside tables, for clean compressed pages.",
 )
 @click.option(
     "--scratch/--no-scratch", default=True, help="Written pages may go to a temporary file."
