@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
@@ -63,9 +63,7 @@ def apply_filter(name_or_id: str | int, data: AnyBuffer, *, address: int = 0) ->
     Raises:
         InvalidArgument: No such filter, or a buffer that cannot be written.
     """
-    content = _lib.writable(data, "data")
-    address = _lib.checked_address(address)
-    _lib.filter_apply(filter_id(name_or_id), content, len(content), address)
+    _run(_lib.filter_apply, name_or_id, data, address)
 
 
 def undo_filter(name_or_id: str | int, data: AnyBuffer, *, address: int = 0) -> None:
@@ -79,6 +77,9 @@ def undo_filter(name_or_id: str | int, data: AnyBuffer, *, address: int = 0) -> 
     Raises:
         InvalidArgument: No such filter, or a buffer that cannot be written.
     """
+    _run(_lib.filter_undo, name_or_id, data, address)
+
+
+def _run(way: Callable[..., None], name_or_id: str | int, data: AnyBuffer, address: int) -> None:
     content = _lib.writable(data, "data")
-    address = _lib.checked_address(address)
-    _lib.filter_undo(filter_id(name_or_id), content, len(content), address)
+    way(filter_id(name_or_id), content, len(content), _lib.checked_address(address))

@@ -2,7 +2,6 @@
  *
  * A file for changed pages in front of a read-only backing.
  */
-#include <errno.h>
 #include <fcntl.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -18,7 +17,6 @@ struct scratch_backing {
     struct pgs_backing base;
     int fd;
     uint32_t page_size;
-    uint64_t page_count;
     _Atomic uint64_t changed[]; /* a bit a page: its bytes are in the file */
 };
 
@@ -72,7 +70,6 @@ int pgs_backing_scratch(const struct pgs_backing *base, int fd, uint64_t page_co
     }
     scratch->base = *base;
     scratch->page_size = page_size;
-    scratch->page_count = page_count;
     *backing_ret = (struct pgs_backing){.struct_size = sizeof *backing_ret,
                                         .ctx = scratch,
                                         .page_in = scratch_page_in,

@@ -58,21 +58,13 @@ void budget_uncharge(pgs_store *store, uint64_t bytes)
 static bool shrink_once(pgs_store *store, struct worker *worker)
 {
     uint64_t before = load(&store->used_bytes);
-    uint32_t frame;
     if (pool_is_loose(&store->pool)) {
         pool_compact(&store->pool, 2);
         if (load(&store->used_bytes) < before)
             return true;
     }
-    if (frame_take_ready(store, &frame)) {
-        if (frame_release(store, frame))
-            return true;
-        frame_give(store, frame);
-    } else if (frames_can_shrink(store) && evict_one(store, worker, &frame)) {
-        if (frame_release(store, frame))
-            return true;
-        frame_give(store, frame);
-    }
+    if (frames_shrink(store, worker))
+        return true;
     if (!pool_make_room(store, worker))
         return false;
     pool_compact(&store->pool, 0);

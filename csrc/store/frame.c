@@ -28,7 +28,7 @@ static bool pop(pgs_store *store, uint32_t *list, uint32_t *frame_ret)
     return true;
 }
 
-bool frame_take_ready(pgs_store *store, uint32_t *frame_ret)
+static bool frame_take_ready(pgs_store *store, uint32_t *frame_ret)
 {
     pthread_mutex_lock(&store->frame_lock);
     bool found = pop(store, &store->ready_frame, frame_ret);
@@ -149,12 +149,6 @@ static uint32_t frames_needed(const pgs_store *store)
     return MIN_FRAMES + atomic_load_explicit(&store->held_frames, memory_order_relaxed);
 }
 
-bool frames_can_shrink(pgs_store *store)
-{
-    return frames_have_own_ram(store) &&
-           atomic_load_explicit(&store->frame_count, memory_order_relaxed) > frames_needed(store);
-}
-
 int frames_reserve(pgs_store *store, struct worker *worker)
 {
     uint32_t frame;
@@ -203,10 +197,18 @@ void frame_keep(pgs_store *store)
     atomic_fetch_add_explicit(&store->frame_count, 1, memory_order_relaxed);
 }
 
-bool frame_release(pgs_store *store, uint32_t frame)
+bool frames_shrink(pgs_store *store, struct worker *worker)
 {
-    if (!frame_part(store, frame))
+    uint32_t frame;
+    if (!frames_have_own_ram(store) ||
+        atomic_load_explicit(&store->frame_count, memory_order_relaxed) <= frames_needed(store))
         return false;
+    if (!frame_take_ready(store, &frame) && !evict_one(store, worker, &frame))
+        return false;
+    if (!frame_part(store, frame)) {
+        frame_give(store, frame);
+        return false;
+    }
     frame_parted(store, frame, store->page_size);
     return true;
 }

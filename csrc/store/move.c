@@ -29,14 +29,9 @@ static bool page_is_held(uint64_t word)
 static void make_room_from_frames(const struct job *job)
 {
     pgs_store *store = job->store;
-    uint32_t frame;
     while (!budget_has(store, store->page_size + store->pool.os_page) &&
-           frames_can_shrink(store) &&
-           (frame_take_ready(store, &frame) || evict_one(store, job->worker, &frame)))
-        if (!frame_release(store, frame)) {
-            frame_give(store, frame);
-            return;
-        }
+           frames_shrink(store, job->worker))
+        ;
 }
 
 /* Compresses a page, claimed, that has no frame and no copy. */

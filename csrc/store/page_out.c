@@ -3,7 +3,6 @@
  * Page-out: same-filled, else coded, else raw; clean pages of eager levels,
  * and clean pages for which there is no room, are dropped.
  */
-#include <assert.h>
 #include <string.h>
 
 #include "store/store_internal.h"

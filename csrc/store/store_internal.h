@@ -204,16 +204,15 @@ static inline void frame_off_hand(pgs_store *store)
     atomic_fetch_sub_explicit(&store->frames_in_hand, 1, memory_order_relaxed);
 }
 
-bool frame_take_ready(pgs_store *store, uint32_t *frame_ret);
 int frame_take(pgs_store *store, struct worker *worker, uint32_t *frame_ret);
 void frame_give(pgs_store *store, uint32_t frame);
-bool frames_can_shrink(pgs_store *store);
+/* Gives the RAM of one frame, the policy's choice, back to the budget. */
+bool frames_shrink(pgs_store *store, struct worker *worker);
 int frames_reserve(pgs_store *store, struct worker *worker); /* after one more is held */
 bool frame_take_free(pgs_store *store, uint32_t *frame_ret);
 bool frame_part(pgs_store *store, uint32_t frame);
 void frame_parted(pgs_store *store, uint32_t frame, uint64_t credit);
 void frame_keep(pgs_store *store);
-bool frame_release(pgs_store *store, uint32_t frame);
 
 /* page_in.c: the page is claimed, or held by PAGE_READER where it says so */
 int page_fetch(const struct job *job, uint64_t word, void *out);
