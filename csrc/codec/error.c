@@ -26,6 +26,24 @@ const char *pgs_error_text(int error)
         return "no other tier has the page's bytes";
     case PGS_E_UNSUPPORTED:
         return "not supported here";
+    case PGS_E_ROM_MAGIC:
+        return "not a ROM image";
+    case PGS_E_ROM_FEATURE:
+        return "a ROM image of a format version or with a feature that this reader does not know";
+    case PGS_E_ROM_TRUNCATED:
+        return "the ROM image is shorter than its header says";
+    case PGS_E_ROM_HEADER:
+        return "the ROM image's header is damaged";
+    case PGS_E_ROM_TABLE:
+        return "a table of the ROM image lies outside it, or over another";
+    case PGS_E_ROM_EXTENT:
+        return "the bytes of the ROM image's pages overlap, or lie outside it";
+    case PGS_E_ROM_DICT:
+        return "a dictionary of the ROM image is too large, or damaged";
+    case PGS_E_ROM_CODEC:
+        return "the ROM image needs a codec or branch filter that this reader lacks";
+    case PGS_E_ROM_ABSENT:
+        return "the page was left out of the ROM image";
     default:
         return "unknown error";
     }

@@ -8,6 +8,8 @@
 
 #include "pagestep/codec.h"
 #include "pagestep/error.h"
+#include "pagestep/ids.h"
+#include "pagestep/rom.h"
 #include "pagestep/store.h"
 
 #endif

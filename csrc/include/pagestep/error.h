@@ -20,7 +20,18 @@ enum pgs_error {
     PGS_E_WOULD_FAULT = -7, /* a fault where none is allowed */
     PGS_E_PINNED = -8,      /* the page is pinned, and so cannot leave */
     PGS_E_DIRTY = -9,       /* no other tier has the page's bytes */
-    PGS_E_UNSUPPORTED = -10 /* this build or this backing cannot do it */
+    PGS_E_UNSUPPORTED = -10, /* this build or this backing cannot do it */
+
+    /* Of ROM images (docs/FORMAT.md). */
+    PGS_E_ROM_MAGIC = -11,     /* not a ROM image */
+    PGS_E_ROM_FEATURE = -12,   /* a version or feature that the reader does not know */
+    PGS_E_ROM_TRUNCATED = -13, /* fewer bytes than the header says */
+    PGS_E_ROM_HEADER = -14,    /* the header's checksum or a number in it is wrong */
+    PGS_E_ROM_TABLE = -15,     /* index, dictionary or data lie outside the image or overlap */
+    PGS_E_ROM_EXTENT = -16,    /* the pages' bytes overlap, or lie outside the data */
+    PGS_E_ROM_DICT = -17,      /* a dictionary is too large or does not decode */
+    PGS_E_ROM_CODEC = -18,     /* a codec or filter that is not linked */
+    PGS_E_ROM_ABSENT = -19     /* the page was left out of the image */
 };
 
 /* A short English phrase for an error code; never NULL, static storage. */
