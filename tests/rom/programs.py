@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: MIT
-"""Programs that are not ours, which read what we write."""
+"""Programs that are not ours, which read what we write; and bytes to write."""
 
 from __future__ import annotations
 
+import mmap
 import random
 import shutil
 import subprocess
+from collections.abc import Generator
+from contextlib import contextmanager
 
 import pytest
 
@@ -29,3 +32,15 @@ def run(*command: object) -> str:
 
 def random_rom(size: int, seed: int = 1) -> bytes:
     return random.Random(seed).randbytes(size)
+
+
+@contextmanager
+def many_zeros() -> Generator[memoryview]:
+    """Give more bytes than 32-bit addresses hold; none takes RAM until it is read."""
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+    with mmap.mmap(-1, (1 << 32) + 1, flags=flags, prot=mmap.PROT_READ) as mapping:
+        view = memoryview(mapping)
+        try:
+            yield view
+        finally:
+            view.release()
