@@ -145,50 +145,29 @@ def _file(sections: list[_Section], machine: _Machine, order: str, flags: int) -
     names = b"\0" + b"".join(each.name.encode("ascii") + b"\0" for each in sections)
     own = ".shstrtab"
     sections = [*sections, _Section(own, _SHT_STRTAB, names + own.encode("ascii") + b"\0")]
-    address, header_size, section_size = ("I", 52, 40) if machine.bits == 32 else ("Q", 64, 64)
-    header_format = f"{order}16sHHI{address * 3}IHHHHHH"
-    section_format = f"{order}II{address * 4}II{address * 2}"
+    address, header_size, entry_size = ("I", 52, 40) if machine.bits == 32 else ("Q", 64, 64)
+    entry = struct.Struct(f"{order}II{address * 4}II{address * 2}")
 
-    headers, pieces = [bytes(section_size)], [memoryview(b"")]
+    pieces: list[bytes | memoryview] = []
+    headers = [bytes(entry_size)]  # section 0 is none
     at, name_at = header_size, 1
     for each in sections:
-        gap = -at % each.align
-        pieces += [memoryview(bytes(gap)), memoryview(each.data)]
+        gap, size = -at % each.align, len(each.data)
+        pieces += [bytes(gap), each.data]
         at += gap
-        headers.append(
-            struct.pack(
-                section_format,
-                name_at,
-                each.kind,
-                each.flags,
-                0,
-                at,
-                len(each.data),
-                each.link,
-                each.info,
-                each.align,
-                each.entry_size,
-            )
-        )
-        at += len(each.data)
+        place = (each.flags, 0, at, size)  # an object has no addresses yet
+        rest = (each.link, each.info, each.align, each.entry_size)
+        headers.append(entry.pack(name_at, each.kind, *place, *rest))
+        at += size
         name_at += len(each.name) + 1
-    gap = -at % (machine.bits // 8)
+    pieces.append(bytes(-at % (machine.bits // 8)))
+    at += len(pieces[-1])
+
     identity = b"\x7fELF" + bytes([machine.bits // 32, 1 if order == "<" else 2, 1])
+    what = (_ET_REL, machine.number, 1)
+    where = (0, 0, at)  # no entry point, no program headers
+    sizes = (header_size, 0, 0, entry_size, len(headers), len(sections))
     header = struct.pack(
-        header_format,
-        identity,
-        _ET_REL,
-        machine.number,
-        1,
-        0,
-        0,
-        at + gap,
-        flags,
-        header_size,
-        0,
-        0,
-        section_size,
-        len(headers),
-        len(sections),
+        f"{order}16sHHI{address * 3}IHHHHHH", identity, *what, *where, flags, *sizes
     )
-    return b"".join([header, *pieces, bytes(gap), *headers])
+    return b"".join([header, *pieces, *headers])
