@@ -7,12 +7,15 @@ from ._replay import Replay, replay
 from ._size import parse_size, show_size
 from ._stats import Stats, TierStats
 from .image import Image, Segment
+from .rom import Rom, RomCheck
 
 __all__ = [
     "Image",
     "Level",
     "PageStore",
     "Replay",
+    "Rom",
+    "RomCheck",
     "Segment",
     "Stats",
     "TierStats",

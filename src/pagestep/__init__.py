@@ -2,7 +2,10 @@
 """A compressed page store for kernel and firmware images."""
 
 from pagestep.codecs.errors import (
+    AbsentPage,
     BadImage,
+    BadRom,
+    BadSignature,
     BadTrace,
     BudgetExceeded,
     Closed,
@@ -22,6 +25,8 @@ from pagestep.store import (
     Level,
     PageStore,
     Replay,
+    Rom,
+    RomCheck,
     Segment,
     Stats,
     TierStats,
@@ -31,7 +36,10 @@ from pagestep.store import (
 )
 
 __all__ = [
+    "AbsentPage",
     "BadImage",
+    "BadRom",
+    "BadSignature",
     "BadTrace",
     "BudgetExceeded",
     "Closed",
@@ -45,6 +53,8 @@ __all__ = [
     "PageStore",
     "PinnedPage",
     "Replay",
+    "Rom",
+    "RomCheck",
     "Segment",
     "Stats",
     "StoreIOError",

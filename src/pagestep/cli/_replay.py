@@ -26,6 +26,7 @@ _DICTIONARY_BYTES, _DICTIONARY_BYTES_MIN = 64 << 10, 1 << 10
 _TIERS = {
     "compressed": "compressed in RAM",
     "same": "one repeated word",
+    "rom": "ROM image",
     "disk": "image on disk",
     "zero": "never written",
 }
