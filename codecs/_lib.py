@@ -281,6 +281,11 @@ def checksum(data: Any) -> int:
     return int(lib.pgs_checksum(data, len(data)))
 
 
+def xxh32(data: Any, seed: int) -> int:
+    """Return XXH32 of readable bytes."""
+    return int(lib.pgs_xxh32(data, len(data), seed))
+
+
 def lzo1x_decode(data: Any, size_max: int) -> bytes:
     """Decode an LZO1X block of at most `size_max` bytes."""
     out = ffi.new("unsigned char[]", size_max)

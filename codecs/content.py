@@ -11,10 +11,11 @@ from .errors import InvalidArgument
 if TYPE_CHECKING:
     from .buffers import AnyBuffer
 
-__all__ = ["checksum", "lzo1x_decode", "same_filled"]
+__all__ = ["checksum", "lzo1x_decode", "same_filled", "xxh32"]
 
 _WORD_BYTES = 8
 _STRIPE_BYTES = 64
+_ROM_STRIPE_BYTES = 16
 
 
 def same_filled(page: AnyBuffer) -> int | None:
@@ -50,6 +51,27 @@ def checksum(data: AnyBuffer) -> int:
     if len(content) % _STRIPE_BYTES:
         raise InvalidArgument(f"data of {len(content)} bytes: not a multiple of {_STRIPE_BYTES}")
     return _lib.checksum(content)
+
+
+def xxh32(data: AnyBuffer, *, seed: int = 0) -> int:
+    """Return the checksum of ROM images, XXH32.
+
+    Args:
+        data: A buffer of a multiple of 16 bytes, not empty.
+        seed: At most 32 bits.
+
+    Raises:
+        InvalidArgument: Another size or seed, or no buffer.
+
+    >>> f"{xxh32(bytes(16)):08x}"
+    '8e022b3a'
+    """
+    content = _lib.readable(data, "data")
+    if not len(content) or len(content) % _ROM_STRIPE_BYTES:
+        raise InvalidArgument(f"data of {len(content)} bytes: not a multiple of 16, or empty")
+    if not 0 <= seed < 1 << 32:
+        raise InvalidArgument(f"seed {seed}: not within 32 bits")
+    return _lib.xxh32(content, seed)
 
 
 def lzo1x_decode(data: AnyBuffer, *, size_max: int) -> bytes:

@@ -4,7 +4,10 @@
 from __future__ import annotations
 
 __all__ = [
+    "AbsentPage",
     "BadImage",
+    "BadRom",
+    "BadSignature",
     "BadTrace",
     "BudgetExceeded",
     "Closed",
@@ -14,6 +17,7 @@ __all__ = [
     "NoSuchPage",
     "PageStepError",
     "PinnedPage",
+    "RomTooLarge",
     "StoreIOError",
     "SystemMemoryError",
     "Unsupported",
@@ -78,6 +82,22 @@ class BadTrace(PageStepError, ValueError):
     """A trace that cannot be read, or that belongs to another image."""
 
 
+class BadRom(PageStepError, ValueError):
+    """A ROM image that cannot be read: what is wrong, and what to do."""
+
+
+class BadSignature(BadRom):
+    """A ROM image that is not signed, or not by whom it should be, or was changed since."""
+
+
+class AbsentPage(PageStepError, LookupError):
+    """A page that was left out of its ROM image."""
+
+
+class RomTooLarge(PageStepError):
+    """The image does not fit into a ROM image of the size asked for."""
+
+
 _BY_CODE: dict[int, type[PageStepError]] = {
     -1: SystemMemoryError,
     -2: InvalidArgument,
@@ -89,6 +109,9 @@ _BY_CODE: dict[int, type[PageStepError]] = {
     -8: PinnedPage,
     -9: DirtyPage,
     -10: Unsupported,
+    **dict.fromkeys(range(-17, -10), BadRom),
+    -18: Unsupported,
+    -19: AbsentPage,
 }
 
 

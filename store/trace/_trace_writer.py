@@ -4,8 +4,6 @@
 from __future__ import annotations
 
 import os
-import secrets
-from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
 
@@ -14,6 +12,7 @@ import numpy.typing as npt
 import zstandard
 
 from pagestep.codecs.errors import Closed, InvalidArgument
+from pagestep.store._files import WrittenBeside
 
 from ._trace_block import Block, encode_block, is_mark_name, mark_size
 from ._trace_format import (
@@ -99,12 +98,10 @@ class TraceWriter:
         self._mark_count = 0
         self._chain_crc = 0
         self._closed = False
-        self._path: Path | None = None
-        self._beside: Path | None = None
+        self._beside: WrittenBeside | None = None
         if isinstance(target, (str, os.PathLike)):
-            self._path = Path(target)
-            self._beside = self._path.with_name(f".{self._path.name}.{secrets.token_hex(4)}")
-            self._file: BinaryIO = open(self._beside, "xb")  # noqa: SIM115 - close() closes it
+            self._beside = WrittenBeside(target)
+            self._file: BinaryIO = self._beside.file
         else:
             self._file = target
         self._file.write(header.pack())
@@ -195,9 +192,8 @@ class TraceWriter:
             self.abandon()
             raise
         self._closed = True
-        if self._path is not None and self._beside is not None:
-            self._file.close()
-            self._beside.replace(self._path)
+        if self._beside is not None:
+            self._beside.keep()
 
     def abandon(self) -> None:
         """Stop without an end record; a path is left as it was. Again is no error."""
@@ -205,8 +201,7 @@ class TraceWriter:
             return
         self._closed = True
         if self._beside is not None:
-            self._file.close()
-            self._beside.unlink(missing_ok=True)
+            self._beside.discard()
 
     def _require_open(self) -> None:
         if self._closed:

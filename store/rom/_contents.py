@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: MIT
+"""What an image's pages are before they are coded: same-filled, equal, left out, hot, and how dear."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from pagestep.codecs.errors import InvalidArgument
+from pagestep.store._level import Level
+
+from ._tree import leaf_hash, tree_root
+
+if TYPE_CHECKING:
+    from pagestep.store.image import Image, Segment
+    from pagestep.store.trace import Block
+
+_WINDOW_EVENTS = 1 << 16
+_UNTOUCHED_WEIGHT = 1 / 16  # of a page that the trace touches in one window
+
+# How often a page of each level is expected to fault, where no trace says it: an engineer who
+# says "step on it" expects not to need it, one who says "last resort" expects it all the time.
+_LEVEL_WEIGHTS = {
+    Level.PINNED: 1.0,
+    Level.LAST_RESORT: 16.0,
+    Level.RELUCTANT: 8.0,
+    Level.NORMAL: 4.0,
+    Level.EAGER: 2.0,
+    Level.STEP_ON_IT: 1.0,
+}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Contents:
+    """An image's pages, classed.
+
+    Attributes:
+        pages: All bytes, shape (page_count, page_size), dtype uint8.
+        words: The words that same-filled pages repeat, shape (words,), dtype uint64.
+        word_no: Of each page, -1 if it is not same-filled; shape (page_count,).
+        owner: Of each page, the first page with the same bytes; shape (page_count,).
+        is_absent: Pages left out, shape (page_count,), bool.
+        is_in_place: Pages that are used where they lie, shape (page_count,), bool.
+        level: Of each page, the most careful of its segments', shape (page_count,).
+        weight: How often each page is expected to be read, in relation to the others.
+        order: All pages, those that the trace touches first, as it touches them first.
+        root: Root of the tree of pages.
+    """
+
+    pages: npt.NDArray[np.uint8]
+    words: npt.NDArray[np.uint64]
+    word_no: npt.NDArray[np.int64]
+    owner: npt.NDArray[np.int64]
+    is_absent: npt.NDArray[np.bool_]
+    is_in_place: npt.NDArray[np.bool_]
+    level: npt.NDArray[np.uint8]
+    weight: npt.NDArray[np.float64]
+    order: npt.NDArray[np.int64]
+    root: bytes
+
+    @property
+    def slots(self) -> npt.NDArray[np.int64]:
+        """The pages whose bytes are stored, in the order in which they are laid out."""
+        stored = (self.word_no < 0) & ~self.is_absent & (self.owner == np.arange(len(self.owner)))
+        ordered = self.order[stored[self.order]]
+        in_place = self.is_in_place[ordered]
+        found: npt.NDArray[np.int64] = np.concatenate([ordered[in_place], ordered[~in_place]])
+        return found
+
+
+def examine(
+    image: Image,
+    *,
+    levels: Mapping[str, Level],
+    in_place: Sequence[str],
+    leave_out: Sequence[str],
+    trace: Iterable[Block] | None,
+) -> Contents:
+    """Class an image's pages.
+
+    Raises:
+        InvalidArgument: A segment that the image does not have.
+    """
+    pages = image.flat()
+    segment_of = _segment_finder(image)
+    level = np.full(len(pages), 255, np.uint8)
+    for segment in image.segments:
+        of_segment = level[segment.pages.start : segment.pages.stop]
+        np.minimum(of_segment, levels.get(segment.name, Level.NORMAL), out=of_segment)
+    level[level == 255] = Level.NORMAL
+    for name in levels:
+        segment_of(name)
+    is_absent = _wholly_of(image, [segment_of(name) for name in leave_out])
+    is_in_place = _any_of(len(pages), [segment_of(name) for name in in_place]) & ~is_absent
+    words, word_no = _same_filled(pages)
+    word_no[is_absent | is_in_place] = -1
+    leaves = [leaf_hash(b"" if out else page) for page, out in zip(pages, is_absent, strict=True)]
+    weight, order = _use(trace, level)
+    return Contents(
+        pages=pages,
+        words=words,
+        word_no=word_no,
+        owner=_owners(leaves),
+        is_absent=is_absent,
+        is_in_place=is_in_place,
+        level=level,
+        weight=weight,
+        order=order,
+        root=tree_root(leaves),
+    )
+
+
+def _segment_finder(image: Image) -> Callable[[str], list[Segment]]:
+    by_name: dict[str, list[Segment]] = {}
+    for segment in image.segments:
+        by_name.setdefault(segment.name, []).append(segment)
+
+    def find(name: str) -> list[Segment]:
+        if name not in by_name:
+            near = difflib.get_close_matches(name, by_name, 1)
+            hint = f"; did you mean {near[0]!r}?" if near else f": it has {', '.join(by_name)}"
+            raise InvalidArgument(f"{image.name} has no segment {name!r}{hint}")
+        return by_name[name]
+
+    return find
+
+
+def _any_of(page_count: int, found: Iterable[list[Segment]]) -> npt.NDArray[np.bool_]:
+    chosen = np.zeros(page_count, np.bool_)
+    for segments in found:
+        for segment in segments:
+            chosen[segment.pages.start : segment.pages.stop] = True
+    return chosen
+
+
+def _wholly_of(image: Image, found: list[list[Segment]]) -> npt.NDArray[np.bool_]:
+    """Return the pages that no other segment needs."""
+    chosen = _any_of(image.page_count, found)
+    names = {segment.name for segments in found for segment in segments}
+    others = [segment for segment in image.segments if segment.name not in names]
+    return chosen & ~_any_of(image.page_count, [others])
+
+
+def _same_filled(
+    pages: npt.NDArray[np.uint8],
+) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64]]:
+    as_words = np.ascontiguousarray(pages).view(np.uint64)
+    is_same = (as_words == as_words[:, :1]).all(axis=1)
+    words, number = np.unique(as_words[is_same, 0], return_inverse=True)
+    word_no = np.full(len(pages), -1, np.int64)
+    word_no[is_same] = number
+    return words, word_no
+
+
+def _owners(leaves: list[bytes]) -> npt.NDArray[np.int64]:
+    first: dict[bytes, int] = {}
+    return np.array([first.setdefault(leaf, page_no) for page_no, leaf in enumerate(leaves)], np.int64)
+
+
+def _use(
+    trace: Iterable[Block] | None, level: npt.NDArray[np.uint8]
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+    """Return weights and order, by a trace, else by level and page number.
+
+    In a trace a page weighs as much as the stretches of events in which it is touched: within
+    a stretch it faults about once, however often it is used.
+    """
+    if trace is None:
+        by_level = np.array([_LEVEL_WEIGHTS[each] for each in Level])
+        return by_level[level], np.arange(len(level))
+    windows = np.zeros(len(level), np.float64)
+    seen = np.zeros(len(level), np.bool_)
+    order: list[npt.NDArray[np.int64]] = []
+    for block in trace:
+        for start in range(0, len(block), _WINDOW_EVENTS):
+            touched, at = np.unique(block.pages[start : start + _WINDOW_EVENTS], return_index=True)
+            windows[touched] += 1
+            new = touched[np.argsort(at)].astype(np.int64)
+            new = new[~seen[new]]
+            seen[new] = True
+            order.append(new)
+    order.append(np.flatnonzero(~seen))
+    return np.where(windows == 0, _UNTOUCHED_WEIGHT, windows), np.concatenate(order)
