@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from pagestep.codecs import CODECS, FILTERS, filter_for
+from pagestep.codecs import filter_for
 from pagestep.codecs.errors import InvalidArgument, RomTooLarge
 from pagestep.store._level import Level
 from pagestep.store._size import parse_size, show_size
@@ -26,10 +26,19 @@ from ._encode import (
     make_dictionary,
     page_checksums,
     processors,
-    store_dictionary,
+    store_dictionaries,
 )
-from ._format import GROUP_SLOTS, ROM_SIZE_MAX, SIGNATURE_SIZE, Coding, DictEntry, Header
-from ._format import RomSegment, Table
+from ._format import (
+    GROUP_SLOTS,
+    NO_DICT,
+    ROM_SIZE_MAX,
+    SIGNATURE_SIZE,
+    Coding,
+    DictEntry,
+    Header,
+    RomSegment,
+    Table,
+)
 from ._sign import sign
 
 if TYPE_CHECKING:
@@ -50,6 +59,7 @@ _PAGE_ENTRY_NARROW_MAX = 1 << 15
 _SLOT_ENTRY_NARROW_PAGE_MAX = 4096
 _WORDS_ALIGN = 8
 _NEED_NAMES_MAX = 4
+_SLOTS_FEW = 256  # too few for a dictionary to pay for sure
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,76 +198,101 @@ class _Build:
         self.filter = filter_for(image.arch)
 
     def run(self) -> RomImage:
-        """Build with a dictionary, and without one where that may be smaller."""
-        plan = self.plan
-        size = dictionary_size(self.contents, plan.codecs)
-        if plan.dictionary_size is not None:
-            size = parse_size(plan.dictionary_size, "dictionary size")
-        dictionary = b""
-        if plan.dictionary != "none" and set(plan.codecs) > {"raw"}:
-            self.progress("choosing a dictionary", 0, 0)
-            dictionary = make_dictionary(self.image, self.filter, size, plan.codecs)
-        with_one = self._with(dictionary)
-        if not dictionary or len(self.slots) > 256 or plan.dictionary_size is not None:
-            return with_one
-        without = self._with(b"")
-        return min(with_one, without, key=lambda built: len(built.data))
+        """Build with dictionaries, and without where that may be smaller."""
+        dictionaries = self._dictionaries()
+        with_them = self._with(dictionaries)
+        if not any(dictionaries) or len(self.slots) > _SLOTS_FEW:
+            return with_them
+        without = self._with([])
+        return min(with_them, without, key=lambda built: len(built.data))
 
-    def _with(self, dictionary: bytes) -> RomImage:
-        options = self._options(bool(dictionary))
+    def _groups(self) -> npt.NDArray[np.int64]:
+        """Return the number of each slot's dictionary: code and data have little in common."""
+        is_code = self.contents.is_code[self.slots]
+        if min(is_code.sum(), (~is_code).sum()) < _SLOTS_FEW:
+            return np.zeros(len(self.slots), np.int64)
+        return np.where(is_code, 0, 1)
+
+    def _dictionaries(self) -> list[bytes]:
+        plan, found = self.plan, list[bytes]()
+        group = self._groups()
+        for number in np.unique(group).tolist():
+            slots = self.slots[(group == number) & ~self.contents.is_in_place[self.slots]]
+            size = dictionary_size(len(slots) * self.image.page_size, plan.dictionary, plan.codecs)
+            if plan.dictionary_size is not None:
+                size = min(size, parse_size(plan.dictionary_size, "dictionary size"))
+            self.progress("choosing dictionaries", 0, 0)
+            found.append(
+                make_dictionary(
+                    self.contents, self.image.base, slots, self.filter, size, plan.codecs
+                )
+            )
+        return found
+
+    def _with(self, dictionaries: list[bytes]) -> RomImage:
+        """Build with these dictionaries; an empty one stands for none."""
+        numbers = [NO_DICT] * 2
+        for number, dictionary in enumerate(dictionaries):
+            if dictionary:
+                numbers[number] = sum(map(bool, dictionaries[:number]))
+        dictionaries = [each for each in dictionaries if each]
+        ways = self._ways(np.array(numbers)[self._groups()])
         coded = encode(
             self.contents,
             self.image.base,
-            [(option, self._pages_for(option)) for option in options],
-            dictionary,
+            [(option, self.slots[mask]) for option, mask in ways],
+            dictionaries,
             threads=self.threads,
             progress=self.progress,
         )
-        entries, stored = store_dictionary(dictionary, self.plan.dictionary, self.plan.codecs)
-        sizes = self._sizes(options, coded)
+        options = [Option("raw", "none"), *(option for option, _ in ways)]
+        coded = [{}, *coded]
+        entries, stored = store_dictionaries(dictionaries, self.plan.dictionary, self.plan.codecs)
+        sizes = self._sizes(coded)
         assembly = _Assembly(self, entries, stored)
         chosen, bound = self._choose(options, sizes, assembly)
         return assembly.assemble(options, coded, chosen, bound)
 
-    def _options(self, has_dictionary: bool) -> list[Option]:
-        """Return the ways to code a page. Raw is one in any case: some pages do not shrink."""
-        options = [Option("raw", "none", False)]
+    def _ways(self, dict_no: npt.NDArray[np.int64]) -> list[tuple[Option, npt.NDArray[np.bool_]]]:
+        """Return the ways to code pages beside raw, and which slots each is for."""
+        filtered = self._is_filtered()
+        ways: list[tuple[Option, npt.NDArray[np.bool_]]] = []
         for codec in ("lz4", "zstd"):
-            if codec in self.plan.codecs:
-                options.append(Option(codec, self.filter, has_dictionary))
-                if self.filter != "none" and self._shared().any():
-                    options.append(Option(codec, "none", has_dictionary))
-        return options
+            if codec not in self.plan.codecs:
+                continue
+            fits = self._may_use(codec)
+            for number in np.unique(dict_no).tolist():
+                for is_filtered in (True, False):
+                    mask = fits & (dict_no == number) & (filtered == is_filtered)
+                    if mask.any():
+                        name = self.filter if is_filtered else "none"
+                        ways.append((Option(codec, name, number), mask))
+        return ways
 
-    def _shared(self) -> npt.NDArray[np.bool_]:
-        """Return which slots have several pages: the filter would need each page's address."""
+    def _is_filtered(self) -> npt.NDArray[np.bool_]:
+        """Return which slots are coded behind the branch filter.
+
+        In data it does more harm than good. A slot that several pages share cannot be: the
+        filter takes a page's address into its bytes.
+        """
+        if self.filter == "none":
+            return np.zeros(len(self.slots), np.bool_)
         pages = np.bincount(self.contents.owner, minlength=len(self.contents.owner))
-        return pages[self.slots] > 1
+        found: npt.NDArray[np.bool_] = self.contents.is_code[self.slots] & (pages[self.slots] == 1)
+        return found
 
-    def _may_use(self, option: Option) -> npt.NDArray[np.bool_]:
-        """Return which slots an option is for."""
+    def _may_use(self, codec: str) -> npt.NDArray[np.bool_]:
+        """Return which slots a codec is for, by their level where size is not limited."""
         level = self.contents.level[self.slots]
-        in_place = self.contents.is_in_place[self.slots]
-        if option.codec == "raw":
-            return np.ones(len(self.slots), np.bool_)
-        fits = ~in_place
-        if self.filter != "none":
-            fits &= self._shared() == (option.filter == "none")
+        fits = ~self.contents.is_in_place[self.slots]
         if self.plan.size_max is None and {"lz4", "zstd"} <= set(self.plan.codecs):
             fast, dense = np.isin(level, _FAST), np.isin(level, _DENSE)
-            fits &= (fast | dense) if option.codec == "lz4" else ~fast
+            fits &= (fast | dense) if codec == "lz4" else ~fast
         return fits
 
-    def _pages_for(self, option: Option) -> npt.NDArray[np.int64]:
-        if option.codec == "raw":
-            return np.empty(0, np.int64)
-        return self.slots[self._may_use(option)]
-
-    def _sizes(
-        self, options: Sequence[Option], coded: Sequence[Mapping[int, bytes]]
-    ) -> npt.NDArray[np.int64]:
-        """Return stored sizes, shape (slots, options); a page's size where an option is not for it."""
-        sizes = np.full((len(self.slots), len(options)), self.image.page_size, np.int64)
+    def _sizes(self, coded: Sequence[Mapping[int, bytes]]) -> npt.NDArray[np.int64]:
+        """Return stored sizes, shape (slots, options): a page's where an option is not for it."""
+        sizes = np.full((len(self.slots), len(coded)), self.image.page_size, np.int64)
         for number, found in enumerate(coded):
             for row, page_no in enumerate(self.slots.tolist()):
                 if page_no in found:
@@ -299,7 +334,11 @@ class _Build:
         stored[self.slots] = sizes.min(axis=1)
         segments = sorted(
             (
-                (self.plan.levels.get(segment.name, Level.NORMAL), int(stored[list(segment.pages)].sum()), segment.name)
+                (
+                    self.plan.levels.get(segment.name, Level.NORMAL),
+                    int(stored[list(segment.pages)].sum()),
+                    segment.name,
+                )
                 for segment in self.image.segments
                 if len(segment.pages) and segment.name not in self.plan.leave_out
             ),
@@ -413,7 +452,9 @@ class _Assembly:
         align = parse_size(plan.align, "align")
         rom_size = -(-end // align) * align
         if rom_size > ROM_SIZE_MAX:
-            raise RomTooLarge(f"{build.image.name}: {show_size(rom_size)}: at most 4 GiB are possible")
+            raise RomTooLarge(
+                f"{build.image.name}: {show_size(rom_size)}: at most 4 GiB are possible"
+            )
         rom = bytearray([plan.erased_value]) * rom_size
         head = self._header(codings, tables, rom_size).pack()
         rom[: len(head)] = head
@@ -423,7 +464,9 @@ class _Assembly:
         parts["signature"] = sign(head, plan.key) if plan.key else b""
         for name, part in parts.items():
             rom[tables[name].offset : tables[name].offset + len(part)] = part
-        return self._report(bytes(rom), head, parts, [options[n] for n in chosen.tolist()], sizes, bound)
+        return self._report(
+            bytes(rom), head, parts, [options[n] for n in chosen.tolist()], sizes, bound
+        )
 
     def _index(
         self, sizes: npt.NDArray[np.int64], coding_nos: npt.NDArray[np.int64]
@@ -434,7 +477,9 @@ class _Assembly:
         top_bit = 1 << (8 * self.page_entry_size - 1)
         slot_of = np.full(len(contents.pages), -1, np.int64)
         slot_of[build.slots] = np.arange(len(build.slots))
-        entries = np.where(contents.word_no >= 0, contents.word_no + top_bit, slot_of[contents.owner])
+        entries = np.where(
+            contents.word_no >= 0, contents.word_no + top_bit, slot_of[contents.owner]
+        )
         entries[contents.is_absent] = 2 * top_bit - 1
         size_bits = 8 * self.slot_entry_size - 4
         return {

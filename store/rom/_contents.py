@@ -46,6 +46,7 @@ class Contents:
         owner: Of each page, the first page with the same bytes; shape (page_count,).
         is_absent: Pages left out, shape (page_count,), bool.
         is_in_place: Pages that are used where they lie, shape (page_count,), bool.
+        is_code: Pages that hold instructions, and so branches; shape (page_count,), bool.
         level: Of each page, the most careful of its segments', shape (page_count,).
         weight: How often each page is expected to be read, in relation to the others.
         order: All pages, those that the trace touches first, as it touches them first.
@@ -58,6 +59,7 @@ class Contents:
     owner: npt.NDArray[np.int64]
     is_absent: npt.NDArray[np.bool_]
     is_in_place: npt.NDArray[np.bool_]
+    is_code: npt.NDArray[np.bool_]
     level: npt.NDArray[np.uint8]
     weight: npt.NDArray[np.float64]
     order: npt.NDArray[np.int64]
@@ -91,7 +93,7 @@ def examine(
     level = np.full(len(pages), 255, np.uint8)
     for segment in image.segments:
         of_segment = level[segment.pages.start : segment.pages.stop]
-        np.minimum(of_segment, levels.get(segment.name, Level.NORMAL), out=of_segment)
+        np.minimum(of_segment, np.uint8(levels.get(segment.name, Level.NORMAL)), out=of_segment)
     level[level == 255] = Level.NORMAL
     for name in levels:
         segment_of(name)
@@ -108,6 +110,7 @@ def examine(
         owner=_owners(leaves),
         is_absent=is_absent,
         is_in_place=is_in_place,
+        is_code=_any_of(len(pages), [[each for each in image.segments if "x" in each.flags]]),
         level=level,
         weight=weight,
         order=order,
@@ -159,7 +162,9 @@ def _same_filled(
 
 def _owners(leaves: list[bytes]) -> npt.NDArray[np.int64]:
     first: dict[bytes, int] = {}
-    return np.array([first.setdefault(leaf, page_no) for page_no, leaf in enumerate(leaves)], np.int64)
+    return np.array(
+        [first.setdefault(leaf, page_no) for page_no, leaf in enumerate(leaves)], np.int64
+    )
 
 
 def _use(

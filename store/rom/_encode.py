@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,13 +15,11 @@ import numpy as np
 import numpy.typing as npt
 import zstandard
 
-from pagestep.codecs import CODECS, FILTERS, Codec, train_dictionary, xxh32
+from pagestep.codecs import CODECS, FILTERS, Codec, apply_filter, train_dictionary, xxh32
 
 from ._format import CHECKSUM_STRIDE, NO_DICT, Coding, DictEntry
 
 if TYPE_CHECKING:
-    from pagestep.store.image import Image
-
     from ._contents import Contents
 
 Progress = Callable[[str, int, int], None]
@@ -33,7 +32,6 @@ _LEVELS = {"raw": 0, "lz4": 12, "zstd": 22}
 _PIECE_PAGES = 32
 _LZ4_REACH_BYTES = 64 << 10
 _DICTIONARY_BYTES_MIN, _DICTIONARY_BYTES_MAX = 1 << 10, 256 << 10
-_PAGE_BYTES_PER_DICTIONARY_BYTE = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,19 +41,17 @@ class Option:
     Attributes:
         codec: Its name.
         filter: The branch filter's name.
-        has_dictionary: Whether it refers to the image's dictionary.
+        dict_no: The number of its dictionary, NO_DICT for none.
     """
 
     codec: str
     filter: str
-    has_dictionary: bool
+    dict_no: int = NO_DICT
 
     @property
     def coding(self) -> Coding:
         """As the header has it."""
-        return Coding(
-            CODECS[self.codec].id, FILTERS[self.filter], 0 if self.has_dictionary else NO_DICT
-        )
+        return Coding(CODECS[self.codec].id, FILTERS[self.filter], self.dict_no)
 
 
 def processors() -> int:
@@ -63,51 +59,74 @@ def processors() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def dictionary_size(contents: Contents, codecs: Sequence[str]) -> int:
-    """Return the dictionary's best size in bytes, 0 for none.
+def dictionary_size(stored: int, use: DictionaryUse, codecs: Sequence[str]) -> int:
+    """Return the best size of a dictionary for so many bytes of pages, 0 for none.
 
-    About 64 KiB for 8 MB of pages and 256 KiB for 26 MB, by measurement (docs/BENCHMARKS.md);
-    LZ4 reaches no further than 64 KiB.
+    A 64th of them, to a power of two: by measurement (docs/BENCHMARKS.md). Half as much where
+    it is not compressed itself. LZ4 reaches no further than 64 KiB.
     """
-    stored = len(contents.slots) * contents.pages.shape[1]
-    size = _DICTIONARY_BYTES_MIN
-    while size * 2 * _PAGE_BYTES_PER_DICTIONARY_BYTE <= stored * 2**0.5:
-        size *= 2
-    if size * _PAGE_BYTES_PER_DICTIONARY_BYTE > stored * 2**0.5:
+    if use == "none" or not {"lz4", "zstd"} & set(codecs):
+        return 0
+    ideal = stored / (64 if use == "compressed" else 128)
+    if ideal < _DICTIONARY_BYTES_MIN:
         return 0
     largest = _DICTIONARY_BYTES_MAX if "zstd" in codecs else _LZ4_REACH_BYTES
-    return min(size, largest)
+    return min(1 << round(math.log2(ideal)), largest)
 
 
-def make_dictionary(image: Image, filter_name: str, size: int, codecs: Sequence[str]) -> bytes:
-    """Return a dictionary for the image's pages, a multiple of 16 bytes; empty where none pays."""
+def make_dictionary(
+    contents: Contents,
+    base: int,
+    slots: npt.NDArray[np.int64],
+    filter_name: str,
+    size: int,
+    codecs: Sequence[str],
+) -> bytes:
+    """Return a dictionary for some pages, a multiple of 16 bytes; empty where none pays.
+
+    Args:
+        contents: Of the image.
+        base: Virtual address of page 0.
+        slots: The pages' numbers.
+        filter_name: The branch filter of those that hold instructions.
+        size: Bytes at most.
+        codecs: Those that will use it.
+    """
     if not size:
         return b""
+    slots = np.sort(slots)
+    pages = contents.pages[slots]
+    page_size = pages.shape[1]
+    for page, page_no in zip(pages, slots.tolist(), strict=True):
+        if contents.is_code[page_no]:
+            apply_filter(filter_name, page, address=(base + page_no * page_size) % (1 << 64))
     content = train_dictionary(
-        image.flat(),
+        pages.reshape(-1),
         size - size % CHECKSUM_STRIDE,
-        filter=filter_name,
-        address=image.base,
-        page_size=image.page_size,
+        page_size=page_size,
         tables="zstd" in codecs,
     )
     return content + bytes(-len(content) % CHECKSUM_STRIDE)
 
 
-def store_dictionary(
-    dictionary: bytes, use: DictionaryUse, codecs: Sequence[str]
+def store_dictionaries(
+    dictionaries: Sequence[bytes], use: DictionaryUse, codecs: Sequence[str]
 ) -> tuple[list[DictEntry], bytes]:
-    """Return a dictionary's entry and its bytes as they are stored, by the smallest codec."""
-    if not dictionary:
-        return [], b""
-    stored, codec = dictionary, "raw"
-    if use == "compressed":
-        for name, encode in (("zstd", _zstd_frame), ("lz4", _lz4_block)):
-            if name in codecs and len(coded := encode(dictionary)) < len(stored):
-                stored, codec = coded, name
-    checksum = xxh32(dictionary) if codec != "raw" else 0
-    entry = DictEntry(0, len(stored), len(dictionary), checksum, CODECS[codec].id)
-    return [entry], stored
+    """Return the dictionaries' entries and their bytes as stored, each by the smallest codec."""
+    entries: list[DictEntry] = []
+    whole = b""
+    for dictionary in dictionaries:
+        stored, codec = dictionary, "raw"
+        if use == "compressed":
+            for name, coder in (("zstd", _zstd_frame), ("lz4", _lz4_block)):
+                if name in codecs and len(coded := coder(dictionary)) < len(stored):
+                    stored, codec = coded, name
+        checksum = xxh32(dictionary) if codec != "raw" else 0
+        entries.append(
+            DictEntry(len(whole), len(stored), len(dictionary), checksum, CODECS[codec].id)
+        )
+        whole += stored
+    return entries, whole
 
 
 def _zstd_frame(data: bytes) -> bytes:
@@ -132,7 +151,7 @@ def encode(
     contents: Contents,
     base: int,
     work: Sequence[tuple[Option, npt.NDArray[np.int64]]],
-    dictionary: bytes,
+    dictionaries: Sequence[bytes],
     *,
     threads: int,
     progress: Progress,
@@ -143,7 +162,7 @@ def encode(
         contents: Of the image.
         base: Virtual address of page 0.
         work: For each option the numbers of the pages to code with it.
-        dictionary: Of the options that have one.
+        dictionaries: By number.
         threads: How many at once.
         progress: Told how many pages are done.
 
@@ -156,7 +175,7 @@ def encode(
             option.codec,
             level=_LEVELS[option.codec],
             filter=option.filter,
-            dictionary=dictionary if option.has_dictionary else b"",
+            dictionary=dictionaries[option.dict_no] if option.dict_no != NO_DICT else b"",
             page_size=page_size,
         )
         for option, _ in work
@@ -195,6 +214,9 @@ def page_checksums(contents: Contents) -> npt.NDArray[np.uint32]:
         contents.pages, contents.is_absent, strict=True
     )
     return np.array(
-        [0 if absent else xxh32(page, seed=page_no) for page_no, (page, absent) in enumerate(pairs)],
+        [
+            0 if absent else xxh32(page, seed=page_no)
+            for page_no, (page, absent) in enumerate(pairs)
+        ],
         "<u4",
     )

@@ -168,7 +168,9 @@ class Header:
             )
         ]
         parts += [_TABLE.pack(tables[name].offset, tables[name].count) for name in TABLES]
-        parts += [_CODING.pack(each.codec_id, each.filter_id, each.dict_no) for each in self.codings]
+        parts += [
+            _CODING.pack(each.codec_id, each.filter_id, each.dict_no) for each in self.codings
+        ]
         parts += [
             _DICT.pack(each.offset, each.stored_size, each.size, each.checksum, each.codec_id)
             for each in self.dicts
@@ -261,9 +263,7 @@ def _entries(of: struct.Struct, block: bytes, table: Table) -> list[tuple[int, .
     return list(of.iter_unpack(block[table.offset : table.offset + of.size * table.count]))
 
 
-def _unpack_segments(
-    block: bytes, tables: dict[str, Table], image_size: int
-) -> list[RomSegment]:
+def _unpack_segments(block: bytes, tables: dict[str, Table], image_size: int) -> list[RomSegment]:
     names = block[tables["names"].offset : tables["names"].offset + tables["names"].count]
     found: list[RomSegment] = []
     for number, entry in enumerate(_entries(_SEGMENT, block, tables["segments"])):
@@ -273,8 +273,6 @@ def _unpack_segments(
         if flags >> 4 >= len(_KINDS) or level > 5:
             raise BadRom(f"segment {number} has no known kind or level: it is damaged")
         name = names[name_at : name_at + name_size].decode("utf-8", "surrogateescape")
-        letters = "".join(
-            letter if flags >> bit & 1 else "-" for bit, letter in enumerate(_FLAGS)
-        )
+        letters = "".join(letter if flags >> bit & 1 else "-" for bit, letter in enumerate(_FLAGS))
         found.append(RomSegment(name, address, size, offset, letters, _KINDS[flags >> 4], level))
     return found

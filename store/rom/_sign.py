@@ -102,4 +102,6 @@ def _require_cryptography() -> None:
     try:
         import cryptography  # noqa: F401  # pyright: ignore[reportUnusedImport]
     except ImportError:
-        raise Unsupported("signatures need the package cryptography: pip install 'pagestep[sign]'") from None
+        raise Unsupported(
+            "signatures need the package cryptography: pip install 'pagestep[sign]'"
+        ) from None
