@@ -9,7 +9,7 @@ machine cannot make or mount is named and left out. Wants root, for mounts.
 
 from __future__ import annotations
 
-import json
+import filecmp
 import shutil
 import signal
 import sys
@@ -39,8 +39,13 @@ from _harness import (
 )
 from _peers import DEVICES, FILE, ColdFile, NotHere, Peer, make, mounted, opened, peers, run
 
+from pagestep.store.image import Image
+from pagestep.store.rom import RomPlan, build_rom
+
 RAM = Path("/dev/shm")
-ROMS = {"NORMAL": (), "LZ4": ("--codecs", "lz4")}
+# What the command is told for each ROM; NORMAL is what it builds unless told otherwise.
+ROMS: dict[str, tuple[str, ...]] = {"NORMAL": (), "LZ4": ("--codecs", "lz4")}
+PLANS = {"NORMAL": RomPlan(), "LZ4": RomPlan(codecs=("lz4",))}
 SIZE_TARGETS = {
     ("x86-cloud", "NORMAL"): 9_950_000,
     ("x86-cloud", "LZ4"): 13_300_000,
@@ -78,6 +83,16 @@ def left_out(what: str, why: object) -> None:
     print(f"left out: {what}: {why}", flush=True)
 
 
+def had(name: str, action: Callable[[T], object], what: T) -> bool:
+    """Do it to ``what``, or say why it is left out."""
+    try:
+        action(what)
+    except NotHere as reason:
+        left_out(name, reason)
+        return False
+    return True
+
+
 class Made:
     """What one kernel's comparisons work on, in a folder that lies in RAM."""
 
@@ -88,32 +103,27 @@ class Made:
         self.source = place / "source"
         self.source.mkdir()
         kernel.matrix.tofile(self.source / FILE)
-        self.roms = [which for which in ROMS if self._had(f"ROM {which}", self.build, which)]
-        self.peers = [
-            peer for peer in peers(kernel.filter) if self._had(peer.name, self.make, peer)
-        ]
-
-    @staticmethod
-    def _had(name: str, action: Callable[[T], object], what: T) -> bool:
-        try:
-            action(what)
-        except NotHere as reason:
-            left_out(name, reason)
-            return False
-        return True
+        for which in ROMS:
+            self.build(which)
+        self.peers = [peer for peer in peers(kernel.filter) if had(peer.name, self.make, peer)]
 
     def build(self, which: str) -> None:
+        """Build a ROM by the library, from the bootable file."""
+        with Image.open(self.kernel.path, page_size=PAGE) as image:
+            self.rom(which).write_bytes(build_rom(image, PLANS[which]).data)
+
+    def command(self, which: str) -> None:
         """Build a ROM by the command.
 
         Raises:
             NotHere: The command failed.
+            RuntimeError: It does not write what the library builds.
         """
-        rom = self.rom(which)
+        rom = self.place / "command.rom"
         command = Path(sys.executable).with_name("pagestep")
-        said = run(command, "rom", "build", self.kernel.path, "-o", rom, *ROMS[which], "--json")
-        size: int = json.loads(said)["rom_bytes"]
-        if size != rom.stat().st_size:
-            raise RuntimeError(f"{rom} has {rom.stat().st_size:,} bytes, not {size:,}")
+        run(command, "rom", "build", self.kernel.path, "-o", rom, *ROMS[which])
+        if not filecmp.cmp(rom, self.rom(which), shallow=False):
+            raise RuntimeError(f"the command and the library build two different ROMs {which}")
 
     def make(self, peer: Peer) -> None:
         """Make a file system.
@@ -134,7 +144,7 @@ class Made:
     def sizes(self) -> list[Size]:
         """Return all totals, the ROMs first."""
         kernel = self.kernel
-        files = {f"ROM {which}": self.rom(which) for which in self.roms}
+        files = {f"ROM {which}": self.rom(which) for which in ROMS}
         files |= {peer.name: self.file_system(peer) for peer in self.peers}
         targets = {f"ROM {rom}": size for (name, rom), size in SIZE_TARGETS.items()
                    if name == kernel.name}  # fmt: skip
@@ -233,7 +243,9 @@ def reads(made: Made, which: str, rounds: int) -> list[Row]:
     """Compare a ROM's reads with those of its peers, all mounted at once."""
     kernel, order = made.kernel, spread_order(made.kernel)
     with ExitStack() as stack:
-        arms = rom_arms(made, which, order, stack) if which in made.roms else []
+        arms = (
+            rom_arms(made, which, order, stack) if hasattr(import_module("pagestep"), "Rom") else []
+        )
         bare = stack.enter_context(opened(made.source / FILE))
         arms.append(Arm("uncompressed, in the page cache, pread", single_reads(order, bare.pread)))
         for peer in made.peers:
@@ -251,9 +263,10 @@ def builds(made: Made, rounds: int) -> list[Row]:
         return Arm(name, lambda first, count, thread_no: action(what))
 
     arms = [arm(peer.name, made.make, peer) for peer in made.peers if peer.name in BUILT_AGAINST]
-    arms += [arm(f"ROM {which}, command", made.build, which) for which in made.roms]
-    if not arms:
-        return []
+    for which in ROMS:
+        arms.append(arm(f"ROM {which}, library", made.build, which))
+        if had(f"ROM {which}, command", made.command, which):
+            arms.append(arm(f"ROM {which}, command", made.command, which))
     # The chunk is the whole image.
     pages = kernel.page_count
     return compare(kernel.name, "Time to build", arms, chunk=pages, rounds=rounds, order_size=pages)
@@ -278,15 +291,11 @@ def show_sizes(kernel: Kernel, sizes: Sequence[Size]) -> None:
 
 def show_builds(kernel: Kernel, rows: Sequence[Row]) -> None:
     """Print a table, in seconds for the image."""
-    if rows:
-        show_table(
-            f"Time to build, {kernel.name} (target: a ROM NORMAL below 1)",
-            ("", "seconds", "ratio"),
-            [
-                (row.arm, f"{row.us * kernel.page_count / 1e6:.2f}", f"{row.ratio:.3f}")
-                for row in rows
-            ],
-        )
+    show_table(
+        f"Time to build, {kernel.name} (target: a ROM NORMAL below 1)",
+        ("", "seconds", "ratio"),
+        [(row.arm, f"{row.us * kernel.page_count / 1e6:.2f}", f"{row.ratio:.3f}") for row in rows],
+    )
 
 
 def main() -> None:
