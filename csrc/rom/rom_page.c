@@ -53,13 +53,16 @@ static int locate(const struct pgs_rom *rom, uint32_t page_no, struct place *pla
     return PGS_OK;
 }
 
-/* Bytes at hand are one repeated word, or the page itself. */
+/* Bytes at hand are one repeated word, or the page itself. A dictionary whose
+ * entry says that it is one of these may be stored larger than it is. */
 int pgs_rom_raw_decode(void *ctx, uint32_t coding_no, const unsigned char *src, size_t src_size,
                        const struct pgs_rom_dict *dict, unsigned char *out, size_t out_size)
 {
     (void)ctx;
     (void)coding_no;
     (void)dict;
+    if (src_size > out_size)
+        return PGS_E_CORRUPT;
     rom_copy_apart(out, src, src_size);
     rom_copy(out + src_size, out, out_size - src_size);
     return PGS_OK;

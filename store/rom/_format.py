@@ -135,7 +135,7 @@ class Header:
     def block_tables(self) -> tuple[dict[str, Table], int]:
         """Return the tables that stand in the header block, and the block's size."""
         names_size = sum(len(_name_bytes(segment)) for segment in self.segments)
-        at, placed = FIXED_SIZE, {}
+        at, placed = FIXED_SIZE, dict[str, Table]()
         for name, size, count in (
             ("codings", _CODING.size, len(self.codings)),
             ("dicts", _DICT.size, len(self.dicts)),
