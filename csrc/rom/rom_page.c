@@ -53,8 +53,8 @@ static int locate(const struct pgs_rom *rom, uint32_t page_no, struct place *pla
     return PGS_OK;
 }
 
-/* Bytes at hand are one repeated word, or the page itself. That they are no
- * more than what is asked for holds for pages, not for dictionaries. */
+/* Bytes at hand are one repeated word, or the page itself. A dictionary whose
+ * entry says that it is one of these may be stored larger than it is. */
 int pgs_rom_raw_decode(void *ctx, uint32_t coding_no, const unsigned char *src, size_t src_size,
                        const struct pgs_rom_dict *dict, unsigned char *out, size_t out_size)
 {

@@ -83,26 +83,34 @@ static inline struct noise noise_seeded(void)
     return noise;
 }
 
-/* `size` bytes that end directly before memory that cannot be touched. */
+/* `size` bytes that end, or begin, directly beside memory that cannot be
+ * touched; before and behind. */
 struct guarded {
     void *mapping;
     size_t mapping_size;
     unsigned char *bytes;
 };
 
-static inline struct guarded guarded_open(size_t size)
+static inline struct guarded guarded_open_at(size_t size, int at_end)
 {
     size_t unit = (size_t)sysconf(_SC_PAGESIZE);
     size_t usable = (size + unit - 1) / unit * unit;
     struct guarded guarded;
+    unsigned char *first;
 
-    guarded.mapping_size = usable + unit;
-    guarded.mapping = mmap(NULL, guarded.mapping_size, PROT_READ | PROT_WRITE,
-                           MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    guarded.mapping_size = usable + 2 * unit;
+    guarded.mapping = mmap(NULL, guarded.mapping_size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS,
+                           -1, 0);
     CHECK(guarded.mapping != MAP_FAILED);
-    CHECK_EQ(mprotect((char *)guarded.mapping + usable, unit, PROT_NONE), 0);
-    guarded.bytes = (unsigned char *)guarded.mapping + usable - size;
+    first = (unsigned char *)guarded.mapping + unit;
+    CHECK(usable == 0 || mprotect(first, usable, PROT_READ | PROT_WRITE) == 0);
+    guarded.bytes = at_end ? first + usable - size : first;
     return guarded;
+}
+
+static inline struct guarded guarded_open(size_t size)
+{
+    return guarded_open_at(size, 1);
 }
 
 static inline void guarded_close(struct guarded *guarded)

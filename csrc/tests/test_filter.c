@@ -1,43 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-#include "check.h"
+#include "branches.h"
 
 #include "codec/filter_internal.h"
 #include "pagestep/codec.h"
 #include "pagestep/error.h"
 
-enum { FILTER_COUNT = 6, SIZE_MAX_TESTED = 300 };
-
-/* What each filter looks for, so that noise has some of it. */
-static const uint32_t OPCODES[FILTER_COUNT][4] = {
-    {0, 0, 0, 0},
-    {0x000000e8, 0xffffffe9, 0xe8e80000, 0x00ffe9e8},
-    {0xeb000000, 0xebffffff, 0xeb123456, 0x0b000000},
-    {0xf800f000, 0xd000f7ff, 0xf000f000, 0xf7fff7ff},
-    {0x94000000, 0x97ffffff, 0x95555555, 0x14000000},
-    {0x000000ef, 0xfff002ef, 0x00000297, 0x00028067},
-};
-
-/* More pieces of RISC-V pairs: ends of every kind, with base t0. */
-static const uint32_t RISCV_PIECES[] = {
-    0x12345297, 0xfff28293, 0x8002b283, 0x7e52bfa3, 0x80528023, 0x00028067, 0x0002a287,
-    0x8052a027, 0x00030067, 0x00000097, 0x000080e7, 0x00000017, 0x000000ef, 0xaaa002ef,
-};
-
-static void fill(struct noise *noise, uint32_t filter_id, unsigned char *bytes, size_t size)
-{
-    size_t i;
-
-    noise_fill(noise, bytes, size);
-    for (i = 0; i < size / 3; i++) {
-        uint32_t word = OPCODES[filter_id][noise_below(noise, 4)];
-        size_t at = noise_below(noise, size);
-        if (filter_id == PGS_FILTER_RISCV && noise_below(noise, 2)) {
-            word = RISCV_PIECES[noise_below(noise, sizeof(RISCV_PIECES) / 4)];
-            at &= ~(size_t)1;
-        }
-        memcpy(bytes + at, &word, size - at < 4 ? size - at : 4);
-    }
-}
+enum { SIZE_MAX_TESTED = 300 };
 
 static void test_undo_inverts_apply(void)
 {
@@ -52,7 +20,7 @@ static void test_undo_inverts_apply(void)
             size_t size = round % 64 == 0 ? 4096 : noise_below(&noise, SIZE_MAX_TESTED);
             size_t offset = noise_below(&noise, 8);
             uint64_t address = noise_next(&noise) >> noise_below(&noise, 64);
-            fill(&noise, id, bytes, sizeof(bytes));
+            branches_fill(&noise, id, bytes, sizeof(bytes));
             memcpy(saved, bytes, sizeof(bytes));
             CHECK_EQ(pgs_filter_apply(id, bytes + offset, size, address), PGS_OK);
             changed += memcmp(bytes, saved, sizeof(bytes)) != 0;
@@ -75,7 +43,7 @@ static void test_x86_variants_agree(void)
 
     for (round = 0; round < 5000; round++) {
         size_t size = round % 32 == 0 ? 4096 : noise_below(&noise, SIZE_MAX_TESTED);
-        fill(&noise, PGS_FILTER_X86, bytes, sizeof(bytes));
+        branches_fill(&noise, PGS_FILTER_X86, bytes, sizeof(bytes));
         memcpy(same, bytes, sizeof(bytes));
         CHECK_EQ(pgs_filter_apply(PGS_FILTER_X86, bytes, size, round), PGS_OK);
         pgs_filter_x86_plain.apply(same, size, round);
@@ -96,7 +64,7 @@ static void test_pieces_are_like_the_whole(void)
 
     for (i = 0; i < 2; i++) {
         struct noise noise = {i + 5};
-        fill(&noise, ids[i], original, sizeof(original));
+        branches_fill(&noise, ids[i], original, sizeof(original));
         for (from = 0; from < sizeof(original); from += 4)
             original[from + 3] = noise_below(&noise, 3) ? original[from + 3] : i ? 0x95 : 0xeb;
         memcpy(whole, original, sizeof(whole));
@@ -124,7 +92,7 @@ static void test_stays_in_bounds(void)
             struct guarded end = guarded_open(size);
             for (round = 0; round < 4; round++) {
                 if (size > 0)
-                    fill(&noise, id, end.bytes, size);
+                    branches_fill(&noise, id, end.bytes, size);
                 CHECK_EQ(pgs_filter_apply(id, end.bytes, size, 12345), PGS_OK);
                 CHECK_EQ(pgs_filter_undo(id, end.bytes, size, 12345), PGS_OK);
             }

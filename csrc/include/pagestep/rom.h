@@ -28,7 +28,7 @@ enum {
     PGS_ROM_CODING_COUNT_MAX = 16,
     PGS_ROM_NO_CODING = 255, /* what is decoded is a dictionary */
     PGS_ROM_DICT_SIZE_MAX = 1 << 20,
-    PGS_ROM_TREE_HEIGHT_MAX = 24
+    PGS_ROM_TREE_HEIGHT_MAX = 30 /* 4 GiB have entries of fewer than 2^30 pages */
 };
 
 struct pgs_rom_dict {
@@ -145,7 +145,7 @@ void pgs_sha256_end(struct pgs_sha256 *sha, unsigned char *digest_ret);
 /* Room for pgs_rom_verify, about 1 KiB. */
 struct pgs_rom_tree {
     struct pgs_sha256 sha;
-    unsigned char nodes[25][32];
+    unsigned char nodes[30][32]; /* PGS_ROM_TREE_HEIGHT_MAX */
     uint32_t height;
 };
 
