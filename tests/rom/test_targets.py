@@ -13,6 +13,7 @@ import struct
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -21,7 +22,6 @@ from make_rom_header import make_header
 from pagestep.codecs import xxh32
 from pagestep.store.image import Image
 from pagestep.store.rom import RomPlan, build_rom
-from pagestep.store.rom._build import DictionaryUse
 
 from .programs import tool
 
@@ -51,6 +51,7 @@ PROCESSES = {
     "host-32": (("cc", "gcc"), "-O2 -m32", None),
     "mips": (("mips-linux-gnu-gcc", "gcc-mips-linux-gnu"), "-O2 -static", "qemu-mips"),
 }
+DictionaryUse = Literal["compressed", "in-place", "none"]
 # Architectures by which the builder filters branches, and what it does with the dictionary.
 IMAGES: list[tuple[str, DictionaryUse]] = [
     ("arm", "compressed"),
@@ -62,8 +63,11 @@ IMAGES: list[tuple[str, DictionaryUse]] = [
 ]
 # Every target reads the first, a few of them the others too.
 FEW = ("cortex-m3", "riscv32", "mips", "host-sanitized")
-RUNS = [(name, IMAGES[0]) for name in (*TARGETS, *PROCESSES)]
-RUNS += [(name, image) for name in FEW for image in IMAGES[1:]]
+RUNS = [
+    pytest.param(name, image, id="-".join([name, *image]))
+    for image in IMAGES
+    for name in (FEW if image != IMAGES[0] else (*TARGETS, *PROCESSES))
+]
 Read = Callable[[str, bytes], tuple[int, list[str]]]
 
 
