@@ -5,7 +5,7 @@ VENV := .venv
 RUN := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-heavy pytest ctest asan tsan fuzz fuzz-optional lint types bench check dev clean
+.PHONY: demo test test-heavy pytest ctest asan tsan fuzz fuzz-optional lint types rom-header bench check dev clean
 .DEFAULT_GOAL := test
 
 # The two commands of the README -------------------------------------------------
@@ -62,6 +62,10 @@ types: $(READY)
 	cd src && $(RUN) mypy --config-file ../pyproject.toml
 	cd src && $(RUN) mypy --config-file ../pyproject.toml tests ../bench ../tools
 	@$(RUN) pyright
+
+# The ROM reader as one file (examples/bare-metal); needs nothing but Python.
+rom-header:
+	@$(PYTHON) tools/make_rom_header.py out/pagestep_rom.h
 
 bench: $(READY)
 	@$(RUN) tools/bench

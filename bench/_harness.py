@@ -48,11 +48,13 @@ class Arm:
         run: Reads the pages at ``order[first : first + count]``; ``thread_no`` says whose
             buffers it may use.
         threads: How many run it at once, each its own part of the chunk.
+        before: Called before each chunk, while no clock runs.
     """
 
     name: str
     run: Callable[[int, int, int], None]
     threads: int = 1
+    before: Callable[[], None] | None = None
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,7 @@ class Kernel:
     def __init__(self, name: str, path: Path, order_size: int = 1 << 15) -> None:
         """Read it whole."""
         self.name = name
+        self.path = path
         with Image.open(path, page_size=PAGE) as image:
             self.arch = image.arch
             self.base = image.base
@@ -109,6 +112,8 @@ class Kernel:
 
 def _timed(arm: Arm, first: int, count: int, pool: ThreadPoolExecutor) -> int:
     """Return the nanoseconds from when all threads are ready until the last has done."""
+    if arm.before:
+        arm.before()
     if arm.threads == 1:
         start = time.perf_counter_ns()
         arm.run(first, count, 0)

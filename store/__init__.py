@@ -1,21 +1,27 @@
 # SPDX-License-Identifier: MIT
 """The page store: images, policy, traces."""
 
+from ._files import WrittenBeside
 from ._level import Level
 from ._page_store import PageStore
 from ._replay import Replay, replay
 from ._size import parse_size, show_size
 from ._stats import Stats, TierStats
 from .image import Image, Segment
+from .rom import RomImage, RomPlan, build_rom
 
 __all__ = [
     "Image",
     "Level",
     "PageStore",
     "Replay",
+    "RomImage",
+    "RomPlan",
     "Segment",
     "Stats",
     "TierStats",
+    "WrittenBeside",
+    "build_rom",
     "parse_size",
     "replay",
     "show_size",

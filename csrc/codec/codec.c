@@ -51,9 +51,10 @@ static int check_params(const struct pgs_codec_params *params)
 }
 
 /* Keeps only the end of the dictionary that matches can reach. */
-static int copy_dict(pgs_codec *codec, const struct pgs_codec_params *params)
+static int take_dict(pgs_codec *codec, const struct pgs_codec_params *params)
 {
     const unsigned char *dict = params->dict;
+    unsigned char *copy;
     uint32_t size = params->dict_size;
 
     if (size > codec->ops->dict_reach_bytes) {
@@ -62,15 +63,19 @@ static int copy_dict(pgs_codec *codec, const struct pgs_codec_params *params)
     }
     if (size == 0)
         return PGS_OK;
-    codec->dict = pgs_aligned_alloc(size);
-    if (codec->dict == NULL)
-        return PGS_E_NOMEM;
-    memcpy(codec->dict, dict, size);
+    codec->dict = dict;
     codec->dict_size = size;
+    if (codec->only_decodes)
+        return PGS_OK;
+    codec->own_dict = copy = pgs_aligned_alloc(size);
+    if (copy == NULL)
+        return PGS_E_NOMEM;
+    codec->dict = memcpy(copy, dict, size);
     return PGS_OK;
 }
 
-int pgs_codec_open(const struct pgs_codec_params *params, pgs_codec **codec_ret)
+static int open_codec(const struct pgs_codec_params *params, int only_decodes,
+                      pgs_codec **codec_ret)
 {
     pgs_codec *codec;
     int error;
@@ -89,7 +94,8 @@ int pgs_codec_open(const struct pgs_codec_params *params, pgs_codec **codec_ret)
     codec->level = params->level == -1 ? codec->ops->level_default : params->level;
     codec->filter_id = codec->ops->is_filtered ? params->filter_id : (uint32_t)PGS_FILTER_NONE;
     codec->page_size = params->page_size;
-    error = copy_dict(codec, params);
+    codec->only_decodes = only_decodes;
+    error = take_dict(codec, params);
     if (error == PGS_OK && codec->ops->codec_open != NULL)
         error = codec->ops->codec_open(codec);
     if (error != PGS_OK) {
@@ -98,6 +104,16 @@ int pgs_codec_open(const struct pgs_codec_params *params, pgs_codec **codec_ret)
     }
     *codec_ret = codec;
     return PGS_OK;
+}
+
+int pgs_codec_open(const struct pgs_codec_params *params, pgs_codec **codec_ret)
+{
+    return open_codec(params, 0, codec_ret);
+}
+
+int pgs_codec_open_to_decode(const struct pgs_codec_params *params, pgs_codec **codec_ret)
+{
+    return open_codec(params, 1, codec_ret);
 }
 
 int pgs_codec_open_like(const pgs_codec *codec, int32_t level, pgs_codec **codec_ret)
@@ -118,7 +134,7 @@ void pgs_codec_close(pgs_codec *codec)
         return;
     if (codec->ops->codec_close != NULL)
         codec->ops->codec_close(codec);
-    free(codec->dict);
+    free(codec->own_dict);
     free(codec);
 }
 
@@ -130,7 +146,7 @@ uint32_t pgs_codec_page_size(const pgs_codec *codec)
 size_t pgs_codec_memory_bytes(const pgs_codec *codec)
 {
     size_t shared = codec->ops->codec_memory != NULL ? codec->ops->codec_memory(codec) : 0;
-    return sizeof(*codec) + codec->dict_size + shared;
+    return sizeof(*codec) + (codec->own_dict != NULL ? codec->dict_size : 0) + shared;
 }
 
 static int open_window(pgs_coder *coder)
@@ -160,7 +176,7 @@ int pgs_coder_open(const pgs_codec *codec, int encodes, pgs_coder **coder_ret)
     if (coder_ret == NULL)
         return PGS_E_INVALID;
     *coder_ret = NULL;
-    if (codec == NULL)
+    if (codec == NULL || (encodes && codec->only_decodes))
         return PGS_E_INVALID;
     coder = calloc(1, sizeof(*coder));
     if (coder == NULL)

@@ -43,8 +43,10 @@ struct pgs_codec {
     int32_t level;
     uint32_t filter_id; /* PGS_FILTER_NONE where the algorithm is not filtered */
     uint32_t page_size;
+    int only_decodes;    /* no coder encodes: no tables for that */
     uint32_t dict_size;  /* what of the dictionary is in reach */
-    unsigned char *dict; /* NULL where dict_size is 0 */
+    const unsigned char *dict; /* NULL where dict_size is 0 */
+    unsigned char *own_dict;   /* the same, or NULL where it is the caller's */
     void *shared;
 };
 
@@ -65,6 +67,10 @@ extern const struct pgs_codec_ops pgs_raw_ops;
 extern const struct pgs_codec_ops pgs_same_ops;
 extern const struct pgs_codec_ops pgs_lz4_ops;
 extern const struct pgs_codec_ops pgs_zstd_ops;
+
+/* Decodes a run of bytes of any size, coded as pages are, without a dictionary:
+ * exactly dst_size bytes. PGS_E_CORRUPT, PGS_E_NOMEM. */
+int pgs_zstd_decode_run(const void *src, size_t src_size, void *dst, size_t dst_size);
 
 /* Bytes aligned to PGS_BUFFER_ALIGN; NULL where there are none. free() them. */
 void *pgs_aligned_alloc(size_t size);

@@ -124,7 +124,7 @@ static int zstd_codec_open(pgs_codec *codec)
     error = set_params(shared->params, codec);
     if (error == PGS_OK)
         error = check_dict(codec);
-    if (error != PGS_OK || codec->dict == NULL)
+    if (error != PGS_OK || codec->dict == NULL || codec->only_decodes)
         return error;
     shared->cdict = ZSTD_createCDict_advanced2(codec->dict, codec->dict_size, ZSTD_dlm_byRef,
                                                ZSTD_dct_auto, shared->params,
@@ -165,6 +165,15 @@ static int open_encoder(struct zstd_state *state, const pgs_codec *codec)
     return error_of(ZSTD_CCtx_refCDict(state->cctx, shared->cdict));
 }
 
+/* Frames without magic number. */
+static int open_dctx(ZSTD_DCtx **dctx_ret)
+{
+    *dctx_ret = ZSTD_createDCtx();
+    if (*dctx_ret == NULL)
+        return PGS_E_NOMEM;
+    return error_of(ZSTD_DCtx_setParameter(*dctx_ret, ZSTD_d_format, ZSTD_f_zstd1_magicless));
+}
+
 static int zstd_coder_open(pgs_coder *coder)
 {
     const pgs_codec *codec = coder->codec;
@@ -174,10 +183,7 @@ static int zstd_coder_open(pgs_coder *coder)
     if (state == NULL)
         return PGS_E_NOMEM;
     coder->state = state;
-    state->dctx = ZSTD_createDCtx();
-    if (state->dctx == NULL)
-        return PGS_E_NOMEM;
-    error = error_of(ZSTD_DCtx_setParameter(state->dctx, ZSTD_d_format, ZSTD_f_zstd1_magicless));
+    error = open_dctx(&state->dctx);
     if (error != PGS_OK)
         return error;
     if (coder->dict != NULL) {
@@ -261,6 +267,19 @@ static int zstd_decode(pgs_coder *coder, const void *src, size_t src_size, void 
         return PGS_E_CORRUPT;
     size = ZSTD_decompress_usingDDict(state->dctx, page, page_size, src, src_size, state->ddict);
     return size == page_size ? PGS_OK : PGS_E_CORRUPT;
+}
+
+int pgs_zstd_decode_run(const void *src, size_t src_size, void *dst, size_t dst_size)
+{
+    ZSTD_DCtx *dctx;
+    int error = open_dctx(&dctx);
+
+    if (error == PGS_OK &&
+        (!is_one_frame(src, src_size) ||
+         ZSTD_decompressDCtx(dctx, dst, dst_size, src, src_size) != dst_size))
+        error = PGS_E_CORRUPT;
+    ZSTD_freeDCtx(dctx);
+    return error;
 }
 
 const struct pgs_codec_ops pgs_zstd_ops = {

@@ -10,6 +10,7 @@
 #include "pagestep/error.h"
 #include "pagestep/ids.h"
 #include "pagestep/rom.h"
+#include "pagestep/rom_reader.h"
 #include "pagestep/store.h"
 
 #endif

@@ -58,12 +58,17 @@ ROM_INLINE void rom_store32(unsigned char *at, uint32_t value)
 }
 
 /* Copies forward, byte by byte: where `to` lies behind `from`, what is between
- * them repeats. Returns the end of what was written. */
+ * them repeats. Returns the end of what was written. The test stands below the
+ * loop because at -Os compilers leave it where it is, and jump to it each time. */
 static inline unsigned char *rom_copy(unsigned char *to, const unsigned char *from, size_t size)
 {
-    while (size-- != 0) {
-        *to++ = *from++;
-        PGS_ROM_KEEP_LOOP();
+    const unsigned char *end = from + size;
+
+    if (size != 0) {
+        do {
+            *to++ = *from++;
+            PGS_ROM_KEEP_LOOP();
+        } while (from != end);
     }
     return to;
 }

@@ -16,7 +16,7 @@ struct rom_slot {
 };
 
 /* An entry of 2 or 4 bytes. */
-static inline uint32_t rom_entry(const unsigned char *table, uint32_t index, unsigned entry_size)
+ROM_INLINE uint32_t rom_entry(const unsigned char *table, uint32_t index, unsigned entry_size)
 {
     const unsigned char *at = table + (size_t)index * entry_size;
     return entry_size == 2 ? rom_load16(at) : rom_load32(at);

@@ -22,8 +22,10 @@ static int check_block(const unsigned char *base, size_t size)
     if (rom_size > size || rom_size < ROM_CHECKSUM_SIZE ||
         header_size > rom_size - ROM_CHECKSUM_SIZE)
         return PGS_E_ROM_TRUNCATED;
-    if (header_size % ROM_CHECKSUM_STRIDE != 0 ||
-        pgs_xxh32(base, header_size, 0) != rom_load32(base + header_size))
+    if (header_size % ROM_CHECKSUM_STRIDE != 0 || header_size < ROM_FIXED_SIZE ||
+        pgs_xxh32(base, header_size, 0) != rom_load32(base + header_size) ||
+        base[ROM_PAGE_SHIFT_AT] < ROM_PAGE_SHIFT_MIN ||
+        base[ROM_PAGE_SHIFT_AT] > ROM_PAGE_SHIFT_MAX)
         return PGS_E_ROM_HEADER;
     return PGS_OK;
 }
@@ -58,12 +60,11 @@ static int place_tables(struct pgs_rom *rom)
 }
 
 /* Of the sizes of entries 2 and 4 are allowed. */
-static int check_counts(const struct pgs_rom *rom, unsigned page_shift)
+static int check_counts(const struct pgs_rom *rom)
 {
     const struct pgs_rom_table *tables = rom->tables;
 
-    if (page_shift < ROM_PAGE_SHIFT_MIN || page_shift > ROM_PAGE_SHIFT_MAX ||
-        (((rom->page_entry_size - 2u) | (rom->slot_entry_size - 2u)) & ~2u) != 0 ||
+    if ((((rom->page_entry_size - 2u) | (rom->slot_entry_size - 2u)) & ~2u) != 0 ||
         tables[PGS_ROM_CODINGS].count > PGS_ROM_CODING_COUNT_MAX ||
         tables[PGS_ROM_DICTS].count > PGS_ROM_DICT_COUNT_MAX ||
         tables[PGS_ROM_PAGES].count != tables[PGS_ROM_CHECKSUMS].count ||
@@ -82,12 +83,14 @@ static int parse(const unsigned char *base, size_t size, struct pgs_rom *rom)
         return error;
     rom->base = base;
     rom->address = rom_load32(base + ROM_BASE_ADDRESS_AT);
-    rom->page_size = UINT32_C(1) << (base[ROM_PAGE_SHIFT_AT] & 31);
+    rom->page_size = UINT32_C(1) << base[ROM_PAGE_SHIFT_AT];
     rom->page_entry_size = base[ROM_PAGE_ENTRY_SIZE_AT];
     rom->slot_entry_size = base[ROM_SLOT_ENTRY_SIZE_AT];
     error = place_tables(rom);
+    if (error != PGS_OK)
+        return error;
     rom->page_count = rom->tables[PGS_ROM_PAGES].count;
-    return error != PGS_OK ? error : check_counts(rom, base[ROM_PAGE_SHIFT_AT]);
+    return check_counts(rom);
 }
 
 static int check_coding(const struct pgs_rom *rom, uint32_t coding_no)

@@ -4,11 +4,13 @@
  */
 #include <fcntl.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <unistd.h>
 
 #include "pagestep/error.h"
 #include "pagestep/store.h"
+#include "store/backing.h"
 #include "store/file_io.h"
 
 enum { WORD_BITS = 64 };
@@ -25,12 +27,17 @@ static uint64_t bit_of(uint64_t page_no)
     return (uint64_t)1 << page_no % WORD_BITS;
 }
 
+static bool is_changed(struct scratch_backing *scratch, uint64_t page_no)
+{
+    uint64_t word = atomic_load_explicit(&scratch->changed[page_no / WORD_BITS],
+                                         memory_order_acquire);
+    return word & bit_of(page_no);
+}
+
 static int scratch_page_in(void *ctx, uint64_t page_no, void *page)
 {
     struct scratch_backing *scratch = ctx;
-    uint64_t word = atomic_load_explicit(&scratch->changed[page_no / WORD_BITS],
-                                         memory_order_acquire);
-    if (!(word & bit_of(page_no)))
+    if (!is_changed(scratch, page_no))
         return scratch->base.page_in(scratch->base.ctx, page_no, page);
     return file_read(scratch->fd, page, scratch->page_size, page_no * scratch->page_size);
 }
@@ -43,6 +50,19 @@ static int scratch_page_out(void *ctx, uint64_t page_no, const void *page)
         atomic_fetch_or_explicit(&scratch->changed[page_no / WORD_BITS], bit_of(page_no),
                                  memory_order_release);
     return error;
+}
+
+static uint32_t scratch_source(void *ctx, uint64_t page_no, uint32_t *size_ret)
+{
+    struct scratch_backing *scratch = ctx;
+    if (is_changed(scratch, page_no))
+        return PGS_SOURCE_BACKING;
+    return backing_source(&scratch->base, page_no, size_ret);
+}
+
+static uint64_t scratch_memory_bytes(void *ctx)
+{
+    return backing_memory_bytes(&((struct scratch_backing *)ctx)->base);
 }
 
 static void scratch_close(void *ctx)
@@ -74,6 +94,8 @@ int pgs_backing_scratch(const struct pgs_backing *base, int fd, uint64_t page_co
                                         .ctx = scratch,
                                         .page_in = scratch_page_in,
                                         .page_out = scratch_page_out,
-                                        .close = scratch_close};
+                                        .close = scratch_close,
+                                        .source = scratch_source,
+                                        .memory_bytes = scratch_memory_bytes};
     return PGS_OK;
 }

@@ -1,27 +1,43 @@
 /* SPDX-License-Identifier: MIT */
-#include "store/store_internal.h"
-
 #include <stdlib.h>
 #include <string.h>
+
+#include "store/backing.h"
+#include "store/store_internal.h"
 
 /* Page numbers must fit a frame's row and the pool's headers. */
 static const uint64_t page_count_limit = UINT32_MAX;
 
-/* Reads every page once, to know what its backing gives: any later page-in
- * must give the same. Same-filled pages need not be asked for again. */
+/* Reads a page once, to know what its backing gives: any later page-in must
+ * give the same. Same-filled pages need not be asked for again. Pages of a ROM
+ * image are checked by it and would all have to be decoded: they wait until they
+ * are asked for. What is wrong with one of its repeated words shows then. */
+static int learn_page(pgs_store *store, const struct pgs_object *object, uint64_t page_no,
+                      void *bytes)
+{
+    const struct pgs_backing *backing = &object->backing;
+    struct page *page = &object->pages[page_no];
+    uint64_t word = (uint64_t)PGS_LEVEL_NORMAL << PAGE_LEVEL_SHIFT;
+    uint32_t size, source = backing_source(backing, page_no, &size);
+    int error = PGS_OK;
+    if (source != PGS_SOURCE_ROM) {
+        error = backing->page_in(backing->ctx, page_no, bytes);
+        if (!error) {
+            atomic_init(&page->origin_sum, pgs_checksum(bytes, store->page_size));
+            if (pgs_same_filled(bytes, store->page_size, &page->fill))
+                word |= PAGE_COPY | (uint64_t)CODING_SAME << PAGE_CODING_SHIFT;
+        }
+    }
+    atomic_store_explicit(&page->word, word, memory_order_relaxed);
+    return source == PGS_SOURCE_BACKING ? error : PGS_OK;
+}
+
 static int learn(pgs_store *store, struct pgs_object *object)
 {
     struct encoder *encoder = encoder_take(store, object->codec, FOR_PAGE_OUT);
     int error = PGS_OK;
-    for (uint64_t i = 0; i < object->page_count && !error; i++) {
-        struct page *page = &object->pages[i];
-        error = object->backing.page_in(object->backing.ctx, i, encoder->page);
-        page->origin_sum = pgs_checksum(encoder->page, store->page_size);
-        uint64_t word = (uint64_t)PGS_LEVEL_NORMAL << PAGE_LEVEL_SHIFT;
-        if (pgs_same_filled(encoder->page, store->page_size, &page->fill))
-            word |= PAGE_COPY | (uint64_t)CODING_SAME << PAGE_CODING_SHIFT;
-        atomic_store_explicit(&page->word, word, memory_order_relaxed);
-    }
+    for (uint64_t i = 0; i < object->page_count && !error; i++)
+        error = learn_page(store, object, i, encoder->page);
     encoder_give(encoder);
     return error;
 }
@@ -34,7 +50,7 @@ static void blank(pgs_store *store, struct pgs_object *object)
     uint64_t sum = pgs_checksum(encoder->page, store->page_size);
     encoder_give(encoder);
     for (uint64_t i = 0; i < object->page_count; i++) {
-        object->pages[i].origin_sum = sum;
+        atomic_init(&object->pages[i].origin_sum, sum);
         atomic_store_explicit(&object->pages[i].word,
                               (uint64_t)PGS_LEVEL_NORMAL << PAGE_LEVEL_SHIFT,
                               memory_order_relaxed);
@@ -56,25 +72,24 @@ static int publish(pgs_store *store, struct pgs_object *object, uint32_t *object
 
 static uint64_t object_bytes(const struct pgs_object *object)
 {
-    return sizeof *object + object->page_count * sizeof *object->pages;
+    return sizeof *object + object->page_count * sizeof *object->pages + object->backing_bytes;
 }
 
-static int object_new(pgs_store *store, struct worker *worker, uint64_t page_count,
+static int object_new(pgs_store *store, struct worker *worker, const struct pgs_object *shape,
                       struct pgs_object **object_ret)
 {
-    struct pgs_object shape = {.page_count = page_count};
-    int error = metadata_charge(store, worker, object_bytes(&shape));
+    int error = metadata_charge(store, worker, object_bytes(shape));
     if (error)
         return error;
     struct pgs_object *object = malloc(sizeof *object);
-    struct page *pages = calloc(page_count, sizeof *pages);
+    struct page *pages = calloc(shape->page_count, sizeof *pages);
     if (!object || !pages) {
         free(object);
         free(pages);
-        metadata_uncharge(store, object_bytes(&shape));
+        metadata_uncharge(store, object_bytes(shape));
         return PGS_E_NOMEM;
     }
-    *object = shape;
+    *object = *shape;
     object->pages = pages;
     *object_ret = object;
     return PGS_OK;
@@ -96,17 +111,19 @@ int pgs_object_add(pgs_store *store, uint64_t page_count, uint64_t base_address,
         return PGS_E_INVALID;
     if (backing && (backing->struct_size != sizeof *backing || !backing->page_in))
         return PGS_E_INVALID;
+    struct pgs_object shape = {
+        .page_count = page_count, .base_address = base_address, .codec = codec};
+    if (backing) {
+        shape.backing = *backing;
+        shape.backing_bytes = backing_memory_bytes(backing);
+    }
     pthread_mutex_lock(&store->object_lock);
     struct worker *worker = worker_take(store);
     struct pgs_object *object = NULL;
     int error = encoders_prepare(store, worker, codec, backing && backing->page_out);
     if (!error)
-        error = object_new(store, worker, page_count, &object);
+        error = object_new(store, worker, &shape, &object);
     if (!error) {
-        object->base_address = base_address;
-        object->codec = codec;
-        if (backing)
-            object->backing = *backing;
         if (backing)
             error = learn(store, object);
         else

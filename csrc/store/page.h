@@ -52,7 +52,9 @@ enum page_coding {
 struct page {
     _Atomic uint64_t word;
     uint64_t copy_sum;   /* while COPY: checksum of the stored bytes */
-    uint64_t origin_sum; /* checksum of the page's bytes as its backing gives them */
+    /* Checksum of the page's bytes as its backing gives them. 0: nobody has
+     * asked for them yet; only a backing that checks them itself leaves it so. */
+    _Atomic uint64_t origin_sum;
     union {
         struct {
             uint32_t frame; /* while HOT */
@@ -103,6 +105,12 @@ static inline bool page_try_claim(struct page *page)
         if (page_swap(page, &word, word | PAGE_BUSY))
             return true;
     return false;
+}
+
+/* Whether these are the bytes that the page's backing gives. */
+static inline bool page_is_as_origin(const struct page *page, uint64_t sum)
+{
+    return sum != 0 && sum == atomic_load_explicit(&page->origin_sum, memory_order_relaxed);
 }
 
 /* Ends a read begun by adding PAGE_READER. */

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "store/backing.h"
 #include "store/store_internal.h"
 
 uint64_t nanoseconds(const pgs_store *store)
@@ -41,12 +42,26 @@ int page_decode_copy(const struct job *job, pgs_coder *coder, void *out, uint32_
     return error;
 }
 
-static int fetch_backing(const struct job *job, void *out, uint64_t *bytes)
+/* What a backing gave at first it must give ever after. Of a ROM image that is
+ * not learnt when the object is added, for it checks its pages itself. */
+static bool is_as_ever(struct page *page, uint64_t sum)
+{
+    uint64_t first = 0;
+    return page_is_as_origin(page, sum) ||
+           atomic_compare_exchange_strong_explicit(&page->origin_sum, &first, sum,
+                                                   memory_order_relaxed, memory_order_relaxed) ||
+           first == sum;
+}
+
+static int fetch_backing(const struct job *job, void *out, enum pgs_source *source,
+                         uint64_t *bytes)
 {
     const struct pgs_backing *backing = &job->object->backing;
-    *bytes = job->store->page_size;
+    uint32_t size = job->store->page_size;
+    *source = (enum pgs_source)backing_source(backing, job->page_no, &size);
+    *bytes = size;
     int error = backing->page_in(backing->ctx, job->page_no, out);
-    if (!error && pgs_checksum(out, job->store->page_size) != job->page->origin_sum)
+    if (!error && !is_as_ever(job->page, pgs_checksum(out, job->store->page_size)))
         error = PGS_E_CORRUPT;
     return error;
 }
@@ -74,8 +89,7 @@ int page_fetch(const struct job *job, uint64_t word, void *out)
     /* A clean page whose copy went bad is still whole in its backing. */
     if (!(word & PAGE_COPY) || (error && !(word & PAGE_DIRTY))) {
         if (has_backing) {
-            source = PGS_SOURCE_BACKING;
-            error = fetch_backing(job, out, &bytes);
+            error = fetch_backing(job, out, &source, &bytes);
             if (error == PGS_E_CORRUPT)
                 bump(&counters->corrupt, 1);
         } else if (!error) {

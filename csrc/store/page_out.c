@@ -17,7 +17,7 @@ bool page_is_clean(const struct job *job, const void *bytes)
     struct page *page = job->page;
     if (!(page_load(page) & PAGE_DIRTY))
         return true;
-    if (pgs_checksum(bytes, job->store->page_size) != page->origin_sum)
+    if (!page_is_as_origin(page, pgs_checksum(bytes, job->store->page_size)))
         return false;
     atomic_fetch_and_explicit(&page->word, ~PAGE_DIRTY, memory_order_relaxed);
     return true;
@@ -146,7 +146,7 @@ int page_write_back(const struct job *job, const void *bytes)
     int error = backing->page_out(backing->ctx, job->page_no, bytes);
     uint64_t sum = pgs_checksum(bytes, job->store->page_size);
     /* After an error the backing may hold a mixture: no bytes are equal to it. */
-    job->page->origin_sum = error ? ~sum : sum;
+    atomic_store_explicit(&job->page->origin_sum, error ? ~sum : sum, memory_order_relaxed);
     if (error)
         return error;
     atomic_fetch_and_explicit(&job->page->word, ~PAGE_DIRTY, memory_order_relaxed);

@@ -34,6 +34,7 @@ struct pgs_object {
     uint64_t page_count;
     uint64_t base_address;
     struct pgs_backing backing; /* struct_size 0: none */
+    uint64_t backing_bytes;     /* of RAM that it takes */
     const pgs_codec *codec;     /* or NULL */
     struct page *pages;
 };

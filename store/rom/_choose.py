@@ -10,9 +10,14 @@ is at most that one step above the relaxed optimum, which is returned beside the
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
+
+# Microseconds for a page of 4 KiB, to compare codecs with; measured on a desktop processor
+# (docs/BENCHMARKS.md). On others their relation is much the same.
+PAGE_US: Final = {"raw": 0.3, "lz4": 1.5, "zstd": 8.0}
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What an image's pages are before they are coded: same-filled, equal, left out, hot, and how dear."""
+"""What an image's pages are before they are coded: same-filled, equal, left out, hot."""
 
 from __future__ import annotations
 
@@ -74,6 +74,14 @@ class Contents:
         found: npt.NDArray[np.int64] = np.concatenate([ordered[in_place], ordered[~in_place]])
         return found
 
+    @property
+    def slot_weights(self) -> npt.NDArray[np.float64]:
+        """The expected reads of each slot, of all pages that it holds, shape (slots,)."""
+        stored = (self.word_no < 0) & ~self.is_absent
+        weights = np.zeros(len(self.owner), np.float64)
+        np.add.at(weights, self.owner[stored], self.weight[stored])
+        return weights[self.slots]
+
 
 def examine(
     image: Image,
@@ -107,7 +115,8 @@ def examine(
         pages=pages,
         words=words,
         word_no=word_no,
-        owner=_owners(leaves),
+        # What is used in place lies there for itself, even if another page has the same bytes.
+        owner=np.where(is_in_place, np.arange(len(pages)), _owners(leaves)),
         is_absent=is_absent,
         is_in_place=is_in_place,
         is_code=_any_of(len(pages), [[each for each in image.segments if "x" in each.flags]]),

@@ -8,9 +8,9 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-import lz4.block
 import numpy as np
 import numpy.typing as npt
 import zstandard
@@ -21,11 +21,13 @@ from ._format import CHECKSUM_STRIDE, NO_DICT, Coding, DictEntry
 
 if TYPE_CHECKING:
     from ._contents import Contents
+    from ._plan import DictionaryUse
+
+# lz4 has no types; imported so, it is Any to every checker.
+_lz4: Any = import_module("lz4.block")
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is; 0: not known."""
-
-DictionaryUse = Literal["compressed", "in-place", "none"]
 
 # The most that each codec can do: an image is built once and read for years.
 _LEVELS = {"raw": 0, "lz4": 12, "zstd": 22}
@@ -130,7 +132,8 @@ def store_dictionaries(
 
 
 def _zstd_frame(data: bytes) -> bytes:
-    params = zstandard.ZstdCompressionParameters.from_level(
+    parameters: Any = zstandard.ZstdCompressionParameters  # takes untyped arguments
+    params = parameters.from_level(
         _LEVELS["zstd"],
         source_size=len(data),
         format=zstandard.FORMAT_ZSTD1_MAGICLESS,
@@ -142,8 +145,8 @@ def _zstd_frame(data: bytes) -> bytes:
 
 
 def _lz4_block(data: bytes) -> bytes:
-    return lz4.block.compress(
-        data, mode="high_compression", compression=_LEVELS["lz4"], store_size=False
+    return bytes(
+        _lz4.compress(data, mode="high_compression", compression=_LEVELS["lz4"], store_size=False)
     )
 
 

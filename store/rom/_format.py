@@ -111,6 +111,7 @@ class Header:
         tables: By name; `layout` makes those of the header block.
         features_compatible: Bits that a reader may ignore.
         features_incompatible: Bits that it must know.
+        block_size: Bytes of the block as it was read; `pack` computes its own.
     """
 
     page_size: int
@@ -129,11 +130,12 @@ class Header:
     tables: dict[str, Table] = field(default_factory=dict[str, Table])
     features_compatible: int = 0
     features_incompatible: int = 0
+    block_size: int = 0
 
     def block_tables(self) -> tuple[dict[str, Table], int]:
         """Return the tables that stand in the header block, and the block's size."""
         names_size = sum(len(_name_bytes(segment)) for segment in self.segments)
-        at, placed = FIXED_SIZE, {}
+        at, placed = FIXED_SIZE, dict[str, Table]()
         for name, size, count in (
             ("codings", _CODING.size, len(self.codings)),
             ("dicts", _DICT.size, len(self.dicts)),
@@ -256,6 +258,7 @@ def unpack(rom: memoryview | bytes) -> Header:
         tables=tables,
         features_compatible=features_compatible,
         features_incompatible=features_incompatible,
+        block_size=block_size,
     )
 
 

@@ -24,14 +24,12 @@ def tree_root(leaves: Iterable[bytes]) -> bytes:
     Only the tree's right edge is kept: after n leaves one node for each bit set in n.
     """
     edge: list[bytes] = []
-    count = 0
-    for leaf in leaves:
+    for number, leaf in enumerate(leaves):
         edge.append(leaf)
-        ones = count
+        ones = number
         while ones & 1:
             _join(edge)
             ones >>= 1
-        count += 1
     while len(edge) > 1:
         _join(edge)
     return edge[0] if edge else hashlib.sha256().digest()

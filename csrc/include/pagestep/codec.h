@@ -43,6 +43,10 @@ struct pgs_codec_params {
  * error *codec_ret is NULL. */
 int pgs_codec_open(const struct pgs_codec_params *params, pgs_codec **codec_ret);
 
+/* Opens a codec whose coders only decode. It takes no tables for encoding, and
+ * no copy of the dictionary, which must outlive it. Errors as pgs_codec_open. */
+int pgs_codec_open_to_decode(const struct pgs_codec_params *params, pgs_codec **codec_ret);
+
 /* Opens a codec that differs from `codec` in its level only: each decodes what
  * the other encodes. Errors as pgs_codec_open. */
 int pgs_codec_open_like(const pgs_codec *codec, int32_t level, pgs_codec **codec_ret);
@@ -59,7 +63,8 @@ size_t pgs_codec_memory_bytes(const pgs_codec *codec);
 
 /* Opens a coder: what one thread needs to run `codec`, which must outlive it.
  * `encodes` says whether it will encode as well as decode; a coder that only
- * decodes is smaller. Errors: PGS_E_NOMEM. */
+ * decodes is smaller. Errors: PGS_E_NOMEM, PGS_E_INVALID (the codec only
+ * decodes). */
 int pgs_coder_open(const pgs_codec *codec, int encodes, pgs_coder **coder_ret);
 
 /* Closes a coder. NULL is accepted. */

@@ -41,7 +41,8 @@ enum pgs_source {
     PGS_SOURCE_SAME = 1,       /* one repeated word, kept in the page's entry */
     PGS_SOURCE_BACKING = 2,    /* the object's backing */
     PGS_SOURCE_ZERO = 3,       /* anonymous and never written */
-    PGS_SOURCE_COUNT = 4
+    PGS_SOURCE_ROM = 4,        /* a ROM image behind the object's backing */
+    PGS_SOURCE_COUNT = 5
 };
 
 /* How pages are read (pgs_read). */
@@ -73,6 +74,14 @@ struct pgs_backing {
     uint64_t (*capacity)(void *ctx);
     /* Called once, when the object goes. May be NULL. */
     void (*close)(void *ctx);
+    /* Says where page_in finds a page: PGS_SOURCE_BACKING, or, of a backing that
+     * checks its bytes itself, PGS_SOURCE_ROM, or PGS_SOURCE_SAME where the page
+     * repeats one word. *size_ret, page_size before the call, is how many bytes
+     * are read for it. May be NULL: PGS_SOURCE_BACKING. */
+    uint32_t (*source)(void *ctx, uint64_t page_no, uint32_t *size_ret);
+    /* Bytes of RAM that it takes: part of the store's metadata as long as the
+     * object is there. Asked once. May be NULL: none that counts. */
+    uint64_t (*memory_bytes)(void *ctx);
 };
 
 /* A run of an object's bytes that lies in a file. */
@@ -103,7 +112,7 @@ struct pgs_stats {
     uint64_t hot_bytes;       /* RAM in frames */
     uint64_t pool_bytes;      /* RAM the compressed pool takes */
     uint64_t stored_bytes;    /* compressed bytes in it */
-    uint64_t metadata_bytes;  /* page tables, frame table, codecs, coders */
+    uint64_t metadata_bytes;  /* page tables, frame table, codecs, coders, backings */
     uint64_t page_count;      /* of all objects */
     uint64_t hot_pages;
     uint64_t compressed_pages; /* in the pool and in no frame */
@@ -114,9 +123,9 @@ struct pgs_stats {
     uint64_t reads;            /* pages read, hits and faults */
     uint64_t writes;
     uint64_t hits;             /* reads and writes that found a frame */
-    uint64_t faults[4];        /* by enum pgs_source */
-    uint64_t fault_ns[4];      /* by enum pgs_source; 0 unless PGS_STORE_TIMED */
-    uint64_t fault_bytes[4];   /* bytes read to serve them, by enum pgs_source */
+    uint64_t faults[5];        /* by enum pgs_source */
+    uint64_t fault_ns[5];      /* by enum pgs_source; 0 unless PGS_STORE_TIMED */
+    uint64_t fault_bytes[5];   /* bytes read to serve them, by enum pgs_source */
     uint64_t level_faults[6];  /* by enum pgs_level */
     uint64_t level_pages[6];   /* by enum pgs_level */
     uint64_t level_hot[6];     /* pages in frames, by enum pgs_level */
@@ -147,11 +156,12 @@ int pgs_store_set_budget(pgs_store *store, uint64_t budget_bytes);
 /* Adds an object of page_count pages, the first at base_address (what branch
  * filters see). `backing` is copied; NULL: anonymous, pages read as zeros until
  * written. Where there is a backing, every page is read once, to know its
- * checksum. `codec` is used for its compressed pages: NULL for none, else it
+ * checksum, but for those of PGS_SOURCE_ROM, of which that is known when they are
+ * first asked for. `codec` is used for its compressed pages: NULL for none, else it
  * must outlive the store; its page_size must be the store's. *object_ret is
  * the object's number.
  * On error the backing is not closed. Errors: PGS_E_INVALID, PGS_E_NOMEM,
- * PGS_E_BUDGET (the page table does not fit), PGS_E_IO. */
+ * PGS_E_BUDGET (page table, or what the backing takes, does not fit), PGS_E_IO. */
 int pgs_object_add(pgs_store *store, uint64_t page_count, uint64_t base_address,
                    const struct pgs_backing *backing, const pgs_codec *codec, uint32_t *object_ret);
 
@@ -167,7 +177,7 @@ int pgs_set_level(pgs_store *store, uint32_t object, uint64_t first_page_no, uin
 /* Reads `count` whole pages: page page_nos[i] to out + i * page_size.
  * statuses_ret[i] is 0 or what kept that page from being read; what `out`
  * holds there is then not specified. Returns 0, or the first page's error.
- * Errors of a page: PGS_E_RANGE, PGS_E_CORRUPT, PGS_E_IO, and with
+ * Errors of a page: PGS_E_RANGE, PGS_E_CORRUPT, PGS_E_IO, PGS_E_ROM_ABSENT, and with
  * PGS_READ_INTO_FRAME PGS_E_BUDGET. A thread's first call needs RAM for a
  * decoder: PGS_E_BUDGET for all pages where there is none. statuses_ret may be NULL: then it stops at
  * the first error. */

@@ -8,6 +8,7 @@ import click
 from ._inspect import inspect
 from ._output import Group
 from ._replay import replay
+from ._rom import rom
 
 __all__ = ["main"]
 
@@ -20,3 +21,4 @@ def main() -> None:
 
 main.add_command(inspect)
 main.add_command(replay)
+main.add_command(rom)

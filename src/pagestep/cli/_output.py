@@ -17,7 +17,7 @@ from rich.table import Table
 
 from pagestep import PageStepError
 
-__all__ = ["Group", "busy", "console", "print_json", "progress", "table"]
+__all__ = ["Group", "busy", "console", "print_json", "progress", "stages", "table"]
 
 # In a pipe lines are as long as they are. No markup: "[x]" in a file's name is its name.
 _PIPE_WIDTH = 10_000
@@ -121,8 +121,25 @@ def progress(what: str, total: int) -> Generator[Callable[[int], None]]:
         what: What is being done.
         total: How much there is to do; 0 where that is not known.
     """
+    done_so_far = 0
+    with stages() as show:
+
+        def advance(done: int) -> None:
+            nonlocal done_so_far
+            done_so_far += done
+            show(what, done_so_far, total)
+
+        yield advance
+
+
+@contextmanager
+def stages() -> Generator[Callable[[str, int, int], None]]:
+    """Give a function to call with what is being done, how much is done, how much there is.
+
+    A bar is drawn on a terminal only, once a second has passed.
+    """
     shown = Progress(
-        TextColumn(what),
+        TextColumn("{task.description}"),
         BarColumn(),
         TaskProgressColumn(),
         TimeRemainingColumn(),
@@ -130,15 +147,17 @@ def progress(what: str, total: int) -> Generator[Callable[[int], None]]:
         transient=True,
         disable=not sys.stderr.isatty(),
     )
-    task = shown.add_task(what, total=total or None)
+    task = shown.add_task("", total=None)
     started = time.monotonic()
 
-    def advance(done: int) -> None:
-        if not shown.live.is_started and time.monotonic() - started > _PROGRESS_AFTER_S:
+    def show(what: str, done: int, total: int) -> None:
+        if not shown.live.is_started and (
+            not total or time.monotonic() - started > _PROGRESS_AFTER_S
+        ):
             shown.start()
-        shown.advance(task, done)
+        shown.update(task, description=what, completed=done, total=total or None)
 
     try:
-        yield advance
+        yield show
     finally:
         shown.stop()

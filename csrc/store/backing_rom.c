@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Pages of a ROM image; what was left out of it comes from another backing.
+ */
+#include <stdlib.h>
+
+#include "pagestep/error.h"
+#include "pagestep/rom_reader.h"
+#include "store/backing.h"
+
+struct rom_backing {
+    pgs_rom_reader *reader;
+    struct pgs_backing rest; /* struct_size 0: none */
+};
+
+static int rom_page_in(void *ctx, uint64_t page_no, void *page)
+{
+    struct rom_backing *rom = ctx;
+    int error = pgs_rom_reader_pages(rom->reader, &page_no, 1, page, NULL);
+    if (error == PGS_E_ROM_ABSENT && rom->rest.page_in)
+        error = rom->rest.page_in(rom->rest.ctx, page_no, page);
+    return error;
+}
+
+static uint32_t rom_source(void *ctx, uint64_t page_no, uint32_t *size_ret)
+{
+    struct rom_backing *rom = ctx;
+    uint32_t codec_id = PGS_CODEC_RAW;
+    int error = pgs_rom_reader_stored(rom->reader, page_no, &codec_id, size_ret);
+    if (error == PGS_E_ROM_ABSENT && rom->rest.page_in)
+        return backing_source(&rom->rest, page_no, size_ret);
+    return codec_id == PGS_CODEC_SAME ? PGS_SOURCE_SAME : PGS_SOURCE_ROM;
+}
+
+static uint64_t rom_memory_bytes(void *ctx)
+{
+    struct rom_backing *rom = ctx;
+    return sizeof *rom + pgs_rom_reader_memory_bytes(rom->reader) +
+           backing_memory_bytes(&rom->rest);
+}
+
+static void rom_close(void *ctx)
+{
+    struct rom_backing *rom = ctx;
+    if (rom->rest.close)
+        rom->rest.close(rom->rest.ctx);
+    free(rom);
+}
+
+int pgs_backing_rom(pgs_rom_reader *reader, const struct pgs_backing *rest,
+                    struct pgs_backing *backing_ret)
+{
+    if (rest && (rest->struct_size != sizeof *rest || !rest->page_in || rest->page_out))
+        return PGS_E_INVALID;
+    struct rom_backing *rom = calloc(1, sizeof *rom);
+    if (!rom)
+        return PGS_E_NOMEM;
+    rom->reader = reader;
+    if (rest)
+        rom->rest = *rest;
+    *backing_ret = (struct pgs_backing){.struct_size = sizeof *backing_ret,
+                                        .ctx = rom,
+                                        .page_in = rom_page_in,
+                                        .close = rom_close,
+                                        .source = rom_source,
+                                        .memory_bytes = rom_memory_bytes};
+    return PGS_OK;
+}

@@ -1,0 +1,241 @@
+# SPDX-License-Identifier: MIT
+"""``pagestep rom build``: a ROM image of a kernel or firmware."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pagestep import Image, Level, RomImage, RomPlan, build_rom, show_size
+from pagestep.store import WrittenBeside
+from pagestep.store.rom import read_private_key
+from pagestep.store.rom.output import FORMATS, render
+from pagestep.store.trace import Trace
+
+from ._inspect import image_options, open_image
+from ._output import console, print_json, stages, table
+
+__all__ = ["rom_build"]
+
+_CODECS = "raw,lz4,zstd"
+
+
+def _levels(given: tuple[str, ...]) -> dict[str, Level]:
+    """Return levels of segments, from ``SECTION=LEVEL``."""
+    levels: dict[str, Level] = {}
+    for each in given:
+        section, equals, name = each.rpartition("=")
+        if not equals or name.upper() not in Level.__members__:
+            raise click.BadParameter(
+                f"{each!r} is not SECTION=LEVEL, with a level of {', '.join(Level.__members__)}",
+                param_hint="--level",
+            )
+        levels[section] = Level[name.upper()]
+    return levels
+
+
+def _number(text: str, option: str) -> int:
+    try:
+        return int(text, 0)
+    except ValueError:
+        raise click.BadParameter(
+            f"{text!r} is not a number such as 0x8000", param_hint=option
+        ) from None
+
+
+@contextmanager
+def _trace_of(path: Path | None, image: Image) -> Generator[Trace | None]:
+    with ExitStack() as stack:
+        trace = stack.enter_context(Trace.open(path)) if path is not None else None
+        if trace is not None:
+            trace.require_image(bytes.fromhex(image.identity), image.page_count, image.page_size)
+        yield trace
+
+
+def _formats(given: str | None, out: Path) -> list[str]:
+    """Return the formats asked for, or the one that the file's name says; else plain bytes."""
+    if given is None:
+        return [next((name for name, each in FORMATS.items() if each.suffix == out.suffix), "bin")]
+    formats = given.split(",")
+    unknown = [name for name in formats if name not in FORMATS]
+    if unknown:
+        raise click.BadParameter(
+            f"{unknown[0]!r} is not one of {', '.join(FORMATS)}", param_hint="--format"
+        )
+    return formats
+
+
+def _paths(formats: list[str], out: Path) -> dict[str, Path]:
+    if len(formats) == 1:
+        return {formats[0]: out}
+    return {name: out.with_suffix(FORMATS[name].suffix) for name in formats}
+
+
+def _write(built: RomImage, outputs: dict[str, Path], options: dict[str, Any]) -> None:
+    """Write all outputs, or none where one cannot be made."""
+    made = {path: render(built.data, name, **options) for name, path in outputs.items()}
+    for path, content in made.items():
+        with WrittenBeside(path) as file:
+            file.write(content)
+
+
+def _found(built: RomImage, outputs: dict[str, Path]) -> dict[str, Any]:
+    return {
+        "image_bytes": built.image_bytes,
+        "rom_bytes": len(built.data),
+        "pages": built.page_count,
+        "by_codec": {
+            name: {"pages": pages, "bytes": size} for name, (pages, size) in built.by_codec.items()
+        },
+        "header_bytes": built.header_bytes,
+        "index_bytes": built.index_bytes,
+        "dictionary_bytes": built.dictionary_bytes,
+        "padding_bytes": built.padding_bytes,
+        "ram_bytes": built.ram_bytes,
+        "time_us": built.time_us,
+        "time_us_bound": built.time_us_bound,
+        "outputs": {name: str(path) for name, path in outputs.items()},
+    }
+
+
+_CALLED = {
+    "raw": "raw",
+    "lz4": "LZ4",
+    "zstd": "zstd",
+    "same": "one repeated word",
+    "duplicate": "equal to another page",
+    "absent": "left out",
+}
+
+
+def _show(built: RomImage, outputs: dict[str, Path]) -> None:
+    console.print(
+        f"{show_size(built.image_bytes)} in {built.page_count:,} pages became "
+        f"{len(built.data):,} bytes, {len(built.data) / max(built.image_bytes, 1):.1%}\n"
+    )
+    rows = [
+        [_CALLED[name], f"{pages:,}", f"{size:,}"]
+        for name, (pages, size) in built.by_codec.items()
+        if pages
+    ]
+    rows += [
+        ["dictionaries", "", f"{built.dictionary_bytes:,}"],
+        ["index", "", f"{built.index_bytes:,}"],
+        ["header", "", f"{built.header_bytes:,}"],
+        ["padding", "", f"{built.padding_bytes:,}"],
+    ]
+    table("What the ROM image holds", ["", "pages", "bytes"], rows)
+    if built.time_us_bound is not None:
+        console.print(
+            f"\nexpected time of a page {built.time_us:.3f} µs; no choice of codecs that fits is "
+            f"below {built.time_us_bound:.3f} µs"
+        )
+    console.print(f"\nto open it a target needs {show_size(built.ram_bytes)} of RAM")
+    for name, path in outputs.items():
+        console.print(f"{FORMATS[name].description}: {path}")
+
+
+@click.command("build")
+@click.argument("image", type=click.Path(path_type=Path))
+@click.option(
+    "-o", "--output", "out", type=click.Path(path_type=Path), required=True, metavar="OUT"
+)
+@image_options
+@click.option("--codecs", default=_CODECS, show_default=True, help="What the target can decode.")
+@click.option(
+    "--level", "levels", multiple=True, metavar="SECTION=LEVEL", help="Level of a section's pages."
+)
+@click.option("--in-place", multiple=True, metavar="SECTION", help="Stored raw and aligned.")
+@click.option("--leave-out", multiple=True, metavar="SECTION", help="Not stored.")
+@click.option(
+    "--trace", type=click.Path(path_type=Path), help="A trace of this image: what it uses first."
+)
+@click.option("--max-size", help="Choose codecs page by page, so that it fits.")
+@click.option(
+    "--dictionary",
+    type=click.Choice(["compressed", "in-place", "none"]),
+    default="compressed",
+    show_default=True,
+    help="In place, the target needs no RAM for it.",
+)
+@click.option("--dictionary-size", help="Bytes at most.")
+@click.option("--align", default="1", show_default=True, help="Size is a multiple of this.")
+@click.option(
+    "--erased-val", default="0xff", show_default=True, help="What padding is filled with."
+)
+@click.option("--sign", "key", type=click.Path(path_type=Path), help="Ed25519 private key, PEM.")
+@click.option(
+    "--format",
+    "formats",
+    metavar="FORMAT,…",
+    help=f"Of {', '.join(FORMATS)}; else by OUT's suffix.",
+)
+@click.option("--load-addr", default="0", show_default=True, help="For hex, srec and uf2.")
+@click.option("--name", default="pagestep_rom", show_default=True, help="Symbol, for c and elf.")
+@click.option("--uf2-family", help="Family of boards, for uf2.")
+@click.option("--threads", type=click.IntRange(1, 1024), help="Pages coded at once.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def rom_build(
+    image: Path,
+    out: Path,
+    codecs: str,
+    levels: tuple[str, ...],
+    in_place: tuple[str, ...],
+    leave_out: tuple[str, ...],
+    trace: Path | None,
+    max_size: str | None,
+    dictionary: Any,
+    dictionary_size: str | None,
+    align: str,
+    erased_val: str,
+    key: Path | None,
+    formats: str | None,
+    load_addr: str,
+    name: str,
+    uf2_family: str | None,
+    threads: int | None,
+    as_json: bool,
+    **how: Any,
+) -> None:
+    """Build a ROM image of IMAGE: every page compressed by itself, read where it lies."""
+    outputs = _paths(_formats(formats, out), out)
+    options: dict[str, Any] = {
+        "name": name,
+        "load_address": _number(load_addr, "--load-addr"),
+        "uf2_family": _number(uf2_family, "--uf2-family") if uf2_family else None,
+    }
+    with (
+        open_image(str(image), **how) as opened,
+        _trace_of(trace, opened) as events,
+        stages() as progress,
+    ):
+        plan = RomPlan(
+            codecs=codecs.split(","),
+            levels=_levels(levels),
+            in_place=in_place,
+            leave_out=leave_out,
+            trace=events,
+            size_max=max_size,
+            dictionary=dictionary,
+            dictionary_size=dictionary_size,
+            align=align,
+            erased_value=_number(erased_val, "--erased-val"),
+            key=read_private_key(key) if key is not None else None,
+        )
+        options |= {
+            "arch": opened.arch,
+            "byteorder": opened.byteorder,
+            "align": opened.page_size if in_place else 8,
+        }
+        for each in outputs:
+            render(b"\0", each, **options)  # so that a wrong option is not found minutes later
+        built = build_rom(opened, plan, threads=threads, progress=progress)
+        _write(built, outputs, options)
+    if as_json:
+        print_json(_found(built, outputs))
+    else:
+        _show(built, outputs)

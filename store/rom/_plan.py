@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: MIT
+"""How a ROM image is to be built."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, Literal
+
+from pagestep.codecs.errors import InvalidArgument
+from pagestep.store._level import Level
+from pagestep.store._size import parse_size
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    from pagestep.store.trace import Block
+
+CODEC_NAMES: Final = ("raw", "lz4", "zstd")
+
+DictionaryUse = Literal["compressed", "in-place", "none"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RomPlan:
+    """How a ROM image is to be built.
+
+    Attributes:
+        codecs: What the target can decode, of "raw", "lz4" and "zstd".
+        levels: Of segments by name; the others are NORMAL. A page that several segments
+            share has the most careful of their levels.
+        in_place: Segments whose pages are stored raw and aligned, to be used where they lie.
+        leave_out: Segments whose pages are not stored, if no other segment needs them.
+        trace: Blocks of a trace of the image: what it touches first is laid out first, and
+            weighs by use where size is limited.
+        size_max: Bytes that the ROM image may have, an int or text such as "2MiB"; None: the
+            levels alone decide.
+        dictionary: "compressed", so that it needs RAM when it is opened; "in-place", so that
+            it needs none; "none".
+        dictionary_size: Bytes at most; None: what the image's size makes best.
+        align: The ROM image's size is a multiple of this, such as an erase block.
+        erased_value: What padding is filled with.
+        key: An Ed25519 private key to sign the header with.
+    """
+
+    codecs: Sequence[str] = CODEC_NAMES
+    levels: Mapping[str, Level] = field(default_factory=dict[str, Level])
+    in_place: Sequence[str] = ()
+    leave_out: Sequence[str] = ()
+    trace: Iterable[Block] | None = None
+    size_max: int | str | None = None
+    dictionary: DictionaryUse = "compressed"
+    dictionary_size: int | str | None = None
+    align: int | str = 1
+    erased_value: int = 0xFF
+    key: Ed25519PrivateKey | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be.
+
+        Raises:
+            InvalidArgument: A codec, dictionary use, alignment or erased value out of range.
+        """
+        unknown = [name for name in self.codecs if name not in CODEC_NAMES]
+        if unknown:
+            raise InvalidArgument(f"codec {unknown[0]!r}: not one of {', '.join(CODEC_NAMES)}")
+        if self.dictionary not in ("compressed", "in-place", "none"):
+            raise InvalidArgument(
+                f"dictionary {self.dictionary!r}: not one of compressed, in-place, none"
+            )
+        align = parse_size(self.align, "align")
+        if align < 1 or align & (align - 1):
+            raise InvalidArgument(f"align {align}: must be a power of two")
+        if not 0 <= self.erased_value <= 0xFF:
+            raise InvalidArgument(f"erased value {self.erased_value}: must be a byte, 0 to 255")
+
+    def padded(self, size: int) -> int:
+        """Return a size in bytes, rounded up to a multiple of ``align``."""
+        align = parse_size(self.align, "align")
+        return -(-size // align) * align
+
+    def level_of(self, segment_name: str) -> Level:
+        """Return the level of a segment's pages."""
+        return self.levels.get(segment_name, Level.NORMAL)

@@ -1,0 +1,376 @@
+# SPDX-License-Identifier: MIT
+"""``Rom``: a ROM image that is read where it lies."""
+
+from __future__ import annotations
+
+import operator
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self, SupportsIndex
+
+import numpy as np
+import numpy.typing as npt
+
+from pagestep.codecs import CODECS
+from pagestep.codecs.errors import AbsentPage, BadImage, BadRom, BadSignature, Closed
+from pagestep.store._binding import page_number_array
+from pagestep.store._files import WrittenBeside
+from pagestep.store._level import Level
+from pagestep.store.image._layout import Segment, pages_of_run
+from pagestep.store.image._source import open_source
+
+from ._format import SIGNATURE_SIZE, Header, unpack
+from ._reader import RomReader, coder_sets_for
+from ._sign import check_signature
+from ._tree import leaf_hash, tree_root
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from pagestep.codecs.buffers import AnyBuffer
+
+__all__ = ["Rom", "RomCheck"]
+
+_BATCH_BYTES = 1 << 20
+_KEY_SIZE = 32
+
+
+@dataclass(frozen=True, slots=True)
+class RomCheck:
+    """What ``Rom.verify`` found.
+
+    Attributes:
+        bad_pages: Numbers of the pages that cannot be read.
+        root_holds: Whether all pages together are those that the header speaks of.
+        signature_holds: Whether the header is what was signed; None: it is not signed.
+    """
+
+    bad_pages: tuple[int, ...]
+    root_holds: bool
+    signature_holds: bool | None
+
+    @property
+    def is_good(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.bad_pages and self.root_holds and self.signature_holds is not False
+
+
+class Rom:
+    """A ROM image, read where it lies (docs/FORMAT.md). Made by ``Rom.open``.
+
+    Reading is safe from several threads, and ``close`` lets reads that are under way end.
+
+    Attributes:
+        name: The path it was opened by, or ``"buffer"``.
+        page_size: Bytes of a page.
+        page_count: Number of pages, those left out included.
+        base: Virtual address of page 0.
+        arch: Which instruction set, as ``Image.arch``.
+        identity: SHA-256 of all the image's bytes, in hex, as ``Image.identity``.
+        image_size: Bytes of the image.
+        rom_size: Bytes of the ROM image.
+        segments: The image's named runs, by offset.
+        levels: The level that each of them was given, in their order.
+        root: Root of the tree of pages, 32 bytes.
+    """
+
+    def __init__(self, reader: RomReader) -> None:
+        """Take an open reader; ``Rom.open`` is the way to make one."""
+        header = _header_of(reader)
+        self._reader: RomReader | None = reader
+        self._header: Header = header
+        self.name = reader.name
+        self.page_size = reader.page_size
+        self.page_count = reader.page_count
+        self.base = header.base
+        self.arch = header.arch
+        self.identity = header.identity.hex()
+        self.image_size = header.image_size
+        self.rom_size = header.rom_size
+        self.root = header.root
+        self.segments: tuple[Segment, ...] = tuple(
+            Segment(
+                each.name,
+                each.address,
+                each.size,
+                each.offset,
+                pages_of_run(each.offset, each.size, reader.page_size),
+                each.flags,
+                each.kind,
+            )
+            for each in header.segments
+        )
+        self.levels = tuple(Level(each.level) for each in header.segments)
+
+    @classmethod
+    def open(
+        cls, path_or_buffer: str | os.PathLike[str] | AnyBuffer, *, threads: int | None = None
+    ) -> Self:
+        """Open a ROM image. A file is mapped, not read: it must stay as it is.
+
+        Args:
+            path_or_buffer: The file's path, or its bytes, which are not copied.
+            threads: How many threads may decode at once; others wait. Each costs RAM.
+                None: as many as there are processors, at most 4.
+
+        Returns:
+            The ROM image; close it, or use it as a context manager.
+
+        Raises:
+            BadRom: It is no ROM image, or damaged.
+            Unsupported: It needs a codec that this reader lacks.
+            StoreIOError: The file cannot be opened.
+            InvalidArgument: ``threads`` is not from 1 to 64.
+        """
+        try:
+            source = open_source(path_or_buffer)
+        except BadImage as error:
+            raise BadRom(str(error)) from error
+        try:
+            sets = coder_sets_for(None) if threads is None else threads
+            return cls(RomReader(source.view(), source.name, sets))  # a view outlives its source
+        finally:
+            source.close()
+
+    # -- life ---------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Let the file go. A store over it keeps what it needs. May be called twice."""
+        self._reader = None
+
+    def __enter__(self) -> Self:
+        """Return the ROM image."""
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close it."""
+        self.close()
+
+    def __repr__(self) -> str:
+        """Say what it is."""
+        state = "closed" if self._reader is None else f"{self.page_count} pages"
+        return f"<Rom {self.name!r} {self.arch}: {state}>"
+
+    @property
+    def reader(self) -> RomReader:
+        """The reader itself, for a store.
+
+        Raises:
+            Closed: The ROM image is closed.
+        """
+        if self._reader is None:
+            raise Closed(f"{self.name}: the ROM image is closed: open it again")
+        return self._reader
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes of RAM that reading takes: decoded dictionaries, and coders for each thread."""
+        return self.reader.memory_bytes
+
+    # -- pages --------------------------------------------------------------------------
+
+    def read(self, page_no: SupportsIndex) -> bytes:
+        """Return one page, checked.
+
+        Args:
+            page_no: From 0 to ``page_count - 1``.
+
+        Returns:
+            ``page_size`` bytes.
+
+        Raises:
+            NoSuchPage: There is no such page.
+            AbsentPage: It was left out of the ROM image.
+            CorruptPage: The ROM image is damaged there.
+            Closed: The ROM image is closed.
+        """
+        out = bytearray(self.page_size)
+        self.read_into([operator.index(page_no)], out)
+        return bytes(out)
+
+    def read_into(
+        self, page_nos: Iterable[int] | npt.NDArray[np.integer[Any]], out: AnyBuffer
+    ) -> None:
+        """Read many pages into one buffer, in one call of the core.
+
+        Args:
+            page_nos: Page numbers, shape (n,); uint64 is taken without a copy.
+            out: A writable, contiguous buffer of at least ``n * page_size`` bytes; page
+                ``page_nos[i]`` goes to bytes ``i * page_size`` and on.
+
+        Raises:
+            InvalidArgument: ``out`` is too small, read-only or not contiguous.
+            PageStepError: What ``read`` raises, for the first page that cannot be read.
+        """
+        reader = self.reader
+        numbers = page_number_array(page_nos)
+        statuses = reader.read_into(numbers, out)
+        if statuses is not None:
+            first = int(np.flatnonzero(statuses)[0])
+            raise reader.error_of(int(numbers[first]), int(statuses[first]))
+
+    def flat(self) -> npt.NDArray[np.uint8]:
+        """Return all pages decoded, in a new array of shape (page_count, page_size).
+
+        Raises:
+            AbsentPage: One was left out.
+            CorruptPage: One is damaged.
+        """
+        pages = np.empty((self.page_count, self.page_size), np.uint8)
+        self.read_into(range(self.page_count), pages)
+        return pages
+
+    def extract(self) -> bytes:
+        """Return the image's bytes, ``image_size`` of them.
+
+        Raises:
+            AbsentPage: A page was left out.
+            CorruptPage: One is damaged.
+        """
+        return self.flat().reshape(-1)[: self.image_size].tobytes()
+
+    def extract_to(
+        self, path: str | os.PathLike[str], *, progress: Callable[[int], Any] | None = None
+    ) -> None:
+        """Write the image's bytes to a file, which appears whole or not at all.
+
+        Args:
+            path: Of the file.
+            progress: Called with the number of pages done since the last call.
+
+        Raises:
+            AbsentPage: A page was left out.
+            CorruptPage: One is damaged.
+            OSError: The file cannot be written.
+        """
+        left = self.image_size
+        with WrittenBeside(path) as file:
+            for first, pages, statuses in self._batches():
+                for number, status in enumerate(statuses.tolist()):
+                    if status:
+                        raise self.reader.error_of(first + number, status)
+                file.write(memoryview(pages).cast("B")[:left])
+                left = max(0, left - pages.nbytes)
+                if progress:
+                    progress(len(pages))
+
+    def _batches(
+        self,
+    ) -> Iterator[tuple[int, npt.NDArray[np.uint8], npt.NDArray[np.int32]]]:
+        """Yield page number of the first, pages, and an error or 0 for each."""
+        reader = self.reader
+        count = max(1, _BATCH_BYTES // self.page_size)
+        room = np.empty((count, self.page_size), np.uint8)
+        for first in range(0, self.page_count, count):
+            numbers = np.arange(first, min(first + count, self.page_count), dtype=np.uint64)
+            pages = room[: numbers.size]
+            statuses = reader.read_into(numbers, pages)
+            yield first, pages, np.zeros(numbers.size, np.int32) if statuses is None else statuses
+
+    # -- what is in it ------------------------------------------------------------------
+
+    def _entries(self, name: str, entry_size: int) -> npt.NDArray[Any]:
+        table = self._header.tables[name]
+        end = table.offset + table.count * entry_size
+        found: npt.NDArray[Any] = self.reader.data[table.offset : end].view(f"<u{entry_size}")
+        return found
+
+    @property
+    def signer(self) -> bytes | None:
+        """The public key that it says it was signed with, 32 bytes; None: it is not signed."""
+        signature = self._signature()
+        return signature[:_KEY_SIZE] if len(signature) == SIGNATURE_SIZE else None
+
+    @property
+    def dictionaries(self) -> tuple[bytes, ...]:
+        """Its dictionaries, decoded: of use for a store's compressed pages as well."""
+        return self.reader.dictionaries(len(self._header.dicts))
+
+    @property
+    def by_codec(self) -> dict[str, tuple[int, int]]:
+        """Pages and stored bytes by what holds them.
+
+        The names are those of the codecs, and ``"same"`` (one repeated word), ``"duplicate"``
+        (stored for another page already), ``"absent"`` (left out).
+        """
+        header = self._header
+        top_bit = 1 << (8 * header.page_entry_size - 1)
+        size_bits = 8 * header.slot_entry_size - 4
+        pages = self._entries("pages", header.page_entry_size).astype(np.int64)
+        slots = self._entries("slots", header.slot_entry_size).astype(np.int64)
+        sizes = (slots & ((1 << size_bits) - 1)) + 1
+        codec_ids = np.array([each.codec_id for each in header.codings], np.int64)
+        codec_of = codec_ids[slots >> size_bits] if slots.size else np.empty(0, np.int64)
+        found: dict[str, tuple[int, int]] = {}
+        for name, info in CODECS.items():
+            if name != "same":
+                of_codec = codec_of == info.id
+                found[name] = int(of_codec.sum()), int(sizes[of_codec].sum())
+        absent = int((pages == 2 * top_bit - 1).sum())
+        same = int((pages >= top_bit).sum()) - absent
+        found["same"] = same, 8 * header.tables["words"].count
+        found["duplicate"] = len(pages) - same - absent - len(slots), 0
+        found["absent"] = absent, 0
+        return found
+
+    # -- whether it is whole ------------------------------------------------------------
+
+    def verify(
+        self, *, trusted: bytes | None = None, progress: Callable[[int], Any] | None = None
+    ) -> RomCheck:
+        """Read every page, and hold all of them against the header's root and its signature.
+
+        Args:
+            trusted: The public key that must have signed it, 32 bytes; None takes the one
+                that it names.
+            progress: Called with the number of pages done since the last call.
+
+        Raises:
+            Unsupported: It is signed, and the package cryptography is not installed.
+            Closed: The ROM image is closed.
+        """
+        signature_holds = self._signature_holds(trusted)
+        bad: list[int] = []
+        root = tree_root(self._leaves(bad, progress))
+        return RomCheck(tuple(bad), root == self.root and not bad, signature_holds)
+
+    def _leaves(self, bad: list[int], progress: Callable[[int], Any] | None) -> Iterator[bytes]:
+        for first, pages, statuses in self._batches():
+            for number, (page, status) in enumerate(zip(pages, statuses.tolist(), strict=True)):
+                if status:
+                    error = self.reader.error_of(first + number, status)
+                    if not isinstance(error, AbsentPage):
+                        bad.append(first + number)
+                yield leaf_hash(b"" if status else page)
+            if progress:
+                progress(len(pages))
+
+    def _signature(self) -> bytes:
+        return self._entries("signature", 1).tobytes()
+
+    def _signature_holds(self, trusted: bytes | None) -> bool | None:
+        signature = self._signature()
+        if not signature and trusted is None:
+            return None
+        signed = self.reader.data[: self._header.block_size + 4].tobytes()
+        try:
+            check_signature(signed, signature, trusted)
+        except BadSignature:
+            return False
+        return True
+
+
+def _header_of(reader: RomReader) -> Header:
+    try:
+        header = unpack(memoryview(reader.data))
+        if header.image_size > reader.page_count * reader.page_size:
+            raise BadRom(f"{reader.page_count} pages cannot hold {header.image_size} bytes")
+    except BadRom as error:
+        raise BadRom(f"{reader.name}: {error}") from error
+    return header
