@@ -8,13 +8,15 @@ from ._replay import Replay, replay
 from ._size import parse_size, show_size
 from ._stats import Stats, TierStats
 from .image import Image, Segment
-from .rom import RomImage, RomPlan, build_rom
+from .rom import Rom, RomCheck, RomImage, RomPlan, build_rom
 
 __all__ = [
     "Image",
     "Level",
     "PageStore",
     "Replay",
+    "Rom",
+    "RomCheck",
     "RomImage",
     "RomPlan",
     "Segment",

@@ -43,17 +43,19 @@ class RomCheck:
     Attributes:
         bad_pages: Numbers of the pages that cannot be read.
         root_holds: Whether all pages together are those that the header speaks of.
-        signature_holds: Whether the header is what was signed; None: it is not signed.
+        is_signed: Whether it has a signature.
+        signature_fault: What is wrong with the signature, or with there being none; or "".
     """
 
     bad_pages: tuple[int, ...]
     root_holds: bool
-    signature_holds: bool | None
+    is_signed: bool
+    signature_fault: str
 
     @property
     def is_good(self) -> bool:
         """Whether nothing is wrong."""
-        return not self.bad_pages and self.root_holds and self.signature_holds is not False
+        return not self.bad_pages and self.root_holds and not self.signature_fault
 
 
 class Rom:
@@ -293,6 +295,11 @@ class Rom:
         return self.reader.dictionaries(len(self._header.dicts))
 
     @property
+    def ram_size(self) -> int:
+        """Bytes of RAM that a target needs for dictionaries when it opens the image."""
+        return sum(each.size for each in self._header.dicts if each.codec_id)
+
+    @property
     def by_codec(self) -> dict[str, tuple[int, int]]:
         """Pages and stored bytes by what holds them.
 
@@ -335,10 +342,10 @@ class Rom:
             Unsupported: It is signed, and the package cryptography is not installed.
             Closed: The ROM image is closed.
         """
-        signature_holds = self._signature_holds(trusted)
+        fault = self._signature_fault(trusted)
         bad: list[int] = []
         root = tree_root(self._leaves(bad, progress))
-        return RomCheck(tuple(bad), root == self.root and not bad, signature_holds)
+        return RomCheck(tuple(bad), root == self.root and not bad, bool(self._signature()), fault)
 
     def _leaves(self, bad: list[int], progress: Callable[[int], Any] | None) -> Iterator[bytes]:
         for first, pages, statuses in self._batches():
@@ -354,16 +361,15 @@ class Rom:
     def _signature(self) -> bytes:
         return self._entries("signature", 1).tobytes()
 
-    def _signature_holds(self, trusted: bytes | None) -> bool | None:
+    def _signature_fault(self, trusted: bytes | None) -> str:
         signature = self._signature()
-        if not signature and trusted is None:
-            return None
-        signed = self.reader.data[: self._header.block_size + 4].tobytes()
-        try:
-            check_signature(signed, signature, trusted)
-        except BadSignature:
-            return False
-        return True
+        if signature or trusted is not None:
+            signed = self.reader.data[: self._header.block_size + 4].tobytes()
+            try:
+                check_signature(signed, signature, trusted)
+            except BadSignature as error:
+                return str(error)
+        return ""
 
 
 def _header_of(reader: RomReader) -> Header:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import click
 
 from ._rom_build import rom_build
+from ._rom_read import rom_extract, rom_info, rom_verify
 
 __all__ = ["rom"]
 
@@ -15,4 +16,5 @@ def rom() -> None:
     """Build ROM images, look into them, check them, and get the bytes back."""
 
 
-rom.add_command(rom_build)
+for command in (rom_build, rom_info, rom_verify, rom_extract):
+    rom.add_command(command)

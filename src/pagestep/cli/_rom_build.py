@@ -18,6 +18,7 @@ from pagestep.store.trace import Trace
 
 from ._inspect import image_options, open_image
 from ._output import console, print_json, stages, table
+from ._rom_read import CALLED
 
 __all__ = ["rom_build"]
 
@@ -102,23 +103,13 @@ def _found(built: RomImage, outputs: dict[str, Path]) -> dict[str, Any]:
     }
 
 
-_CALLED = {
-    "raw": "raw",
-    "lz4": "LZ4",
-    "zstd": "zstd",
-    "same": "one repeated word",
-    "duplicate": "equal to another page",
-    "absent": "left out",
-}
-
-
 def _show(built: RomImage, outputs: dict[str, Path]) -> None:
     console.print(
         f"{show_size(built.image_bytes)} in {built.page_count:,} pages became "
         f"{len(built.data):,} bytes, {len(built.data) / max(built.image_bytes, 1):.1%}\n"
     )
     rows = [
-        [_CALLED[name], f"{pages:,}", f"{size:,}"]
+        [CALLED[name], f"{pages:,}", f"{size:,}"]
         for name, (pages, size) in built.by_codec.items()
         if pages
     ]

@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: MIT
+"""``pagestep rom info``, ``verify`` and ``extract``: what is in a ROM image."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pagestep import Rom, RomCheck, show_size
+from pagestep.store.rom import read_public_key
+
+from ._output import console, print_json, progress, table
+
+__all__ = ["CALLED", "rom_extract", "rom_info", "rom_verify"]
+
+CALLED = {
+    "raw": "raw",
+    "lz4": "LZ4",
+    "zstd": "zstd",
+    "same": "one repeated word",
+    "duplicate": "equal to another page",
+    "absent": "left out",
+}
+_BAD_SHOWN_MAX = 10
+
+
+def _describe(rom: Rom) -> dict[str, Any]:
+    return {
+        "rom": rom.name,
+        "arch": rom.arch,
+        "base": rom.base,
+        "page_size": rom.page_size,
+        "pages": rom.page_count,
+        "image_bytes": rom.image_size,
+        "rom_bytes": rom.rom_size,
+        "ram_bytes": rom.ram_size,
+        "by_codec": {
+            name: {"pages": pages, "bytes": size} for name, (pages, size) in rom.by_codec.items()
+        },
+        "identity": rom.identity,
+        "root": rom.root.hex(),
+        "signer": rom.signer.hex() if rom.signer else None,
+        "segments": [
+            {
+                "name": segment.name,
+                "address": segment.address,
+                "size": segment.size,
+                "first_page": segment.pages.start,
+                "pages": len(segment.pages),
+                "flags": segment.flags,
+                "kind": segment.kind,
+                "level": level.name,
+            }
+            for segment, level in zip(rom.segments, rom.levels, strict=True)
+        ],
+    }
+
+
+@click.command("info")
+@click.argument("rom", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def rom_info(rom: Path, as_json: bool) -> None:
+    """Show what ROM is made of."""
+    with Rom.open(rom) as opened:
+        found = _describe(opened)
+    if as_json:
+        print_json(found)
+        return
+    console.print(
+        f"{rom}: {found['rom_bytes']:,} bytes for {found['pages']:,} pages of "
+        f"{show_size(found['page_size'])} from {found['base']:#x}, {found['arch']}"
+    )
+    signer = found["signer"]
+    console.print(f"signed with {signer}" if signer else "not signed")
+    console.print(f"to open it a target needs {show_size(found['ram_bytes'])} of RAM\n")
+    table(
+        "Pages, by what holds them",
+        ["", "pages", "bytes"],
+        [
+            [CALLED[name], f"{each['pages']:,}", f"{each['bytes']:,}"]
+            for name, each in found["by_codec"].items()
+            if each["pages"]
+        ],
+    )
+    console.print()
+    table(
+        "Segments",
+        ["name", "address", "size", "pages", "flags", "level"],
+        [
+            [
+                each["name"],
+                f"{each['address']:#x}",
+                show_size(each["size"]),
+                f"{each['pages']:,}",
+                each["flags"],
+                each["level"],
+            ]
+            for each in found["segments"]
+        ],
+    )
+
+
+def _verdict(rom: Path, check: RomCheck, pages: int) -> list[str]:
+    """Say what is wrong, a line each; or that nothing is."""
+    wrong: list[str] = []
+    if check.bad_pages:
+        shown = ", ".join(map(str, check.bad_pages[:_BAD_SHOWN_MAX]))
+        more = len(check.bad_pages) - _BAD_SHOWN_MAX
+        wrong.append(
+            f"{len(check.bad_pages)} bad pages: {shown}" + (f" and {more} more" * (more > 0))
+        )
+    elif not check.root_holds:
+        wrong.append("its pages are not those that its header speaks of")
+    if check.signature_fault:
+        wrong.append(check.signature_fault)
+    if wrong:
+        return [f"{rom}: {each}" for each in wrong]
+    signed = "; the signature holds" if check.is_signed else "; it is not signed"
+    return [f"{rom}: all {pages:,} pages are as they were stored{signed}"]
+
+
+@click.command("verify")
+@click.argument("rom", type=click.Path(path_type=Path))
+@click.option(
+    "--key", type=click.Path(path_type=Path), help="It must be signed with this key, PEM."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.pass_context
+def rom_verify(context: click.Context, rom: Path, key: Path | None, as_json: bool) -> None:
+    """Read every page of ROM and check it, the whole of them, and the signature.
+
+    Exits with status 1 where something is wrong.
+    """
+    trusted = read_public_key(key) if key is not None else None
+    with Rom.open(rom) as opened, progress("verify", opened.page_count) as advance:
+        check = opened.verify(trusted=trusted, progress=advance)
+        pages = opened.page_count
+    if as_json:
+        print_json(
+            {
+                "ok": check.is_good,
+                "pages": pages,
+                "bad_pages": list(check.bad_pages),
+                "root_holds": check.root_holds,
+                "signed": check.is_signed,
+                "signature_fault": check.signature_fault,
+            }
+        )
+    else:
+        for line in _verdict(rom, check, pages):
+            console.print(line)
+    context.exit(0 if check.is_good else 1)
+
+
+@click.command("extract")
+@click.argument("rom", type=click.Path(path_type=Path))
+@click.option(
+    "-o", "--output", "out", type=click.Path(path_type=Path), required=True, metavar="OUT"
+)
+def rom_extract(rom: Path, out: Path) -> None:
+    """Write the image that ROM was made from, its bytes in memory, to OUT."""
+    with Rom.open(rom) as opened, progress("extract", opened.page_count) as advance:
+        opened.extract_to(out, progress=advance)
