@@ -302,7 +302,7 @@ def main() -> None:
     """Run all of it."""
     parser = arguments("ROM images beside read-only file systems.")
     parser.add_argument("--rounds", type=int, default=60, help="of reads")
-    parser.add_argument("--builds", type=int, default=5, help="rounds of building")
+    parser.add_argument("--builds", type=int, default=3, help="rounds of building")
     parsed = parser.parse_args()
     # So that mounts are undone then, too.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
