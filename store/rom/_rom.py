@@ -20,7 +20,7 @@ from pagestep.store._level import Level
 from pagestep.store.image._layout import Segment, pages_of_run
 from pagestep.store.image._source import bytes_of, open_source
 
-from ._format import SIGNATURE_SIZE, Header, unpack
+from ._format import SIGNATURE_SIZE, Coding, Header, unpack
 from ._reader import RomReader, coder_sets_for
 from ._sign import check_signature
 from ._tree import leaf_hash, tree_root
@@ -293,6 +293,11 @@ class Rom:
     def dictionaries(self) -> tuple[bytes, ...]:
         """Its dictionaries, decoded: of use for a store's compressed pages as well."""
         return self.reader.dictionaries(len(self._header.dicts))
+
+    @property
+    def codings(self) -> tuple[Coding, ...]:
+        """How slots are coded: codec, branch filter, dictionary."""
+        return tuple(self._header.codings)
 
     @property
     def ram_size(self) -> int:
