@@ -42,7 +42,9 @@ struct pgs_rom_reader {
 static int same_decode(void *ctx, uint32_t coding_no, const unsigned char *src, size_t src_size,
                        const struct pgs_rom_dict *dict, unsigned char *out, size_t out_size)
 {
-    (void)ctx, (void)coding_no, (void)src_size, (void)dict;
+    (void)ctx, (void)coding_no, (void)dict;
+    if (src_size != ROM_WORD_SIZE) /* of a coding or dictionary that names this codec */
+        return PGS_E_CORRUPT;
     pgs_fill(out, out_size, pgs_load_le64(src));
     return PGS_OK;
 }

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
  * Makes small ROM images for tests, by docs/FORMAT.md: valid ones, which a test
- * then spoils. Tables stand apart by ROM_FIXTURE_GAP bytes, so that a count
- * that is a little too large still fits.
+ * then spoils. Tables stand apart by a gap, so that a count that is a little
+ * too large still fits; without it the last byte of the last table is the
+ * image's.
  */
 #ifndef PGS_ROM_FIXTURE_H
 #define PGS_ROM_FIXTURE_H
@@ -26,6 +27,7 @@ enum {
 struct rom_fixture {
     unsigned page_shift, page_entry_size, slot_entry_size;
     uint64_t base_address;
+    uint32_t gap; /* bytes between tables, at most ROM_FIXTURE_GAP */
     uint32_t page_count, slot_count;
     struct {
         uint32_t count, size; /* entries, bytes */
@@ -49,6 +51,7 @@ static inline void rom_fixture_init(struct rom_fixture *f, unsigned page_shift,
     f->page_entry_size = page_entry_size;
     f->slot_entry_size = slot_entry_size;
     f->base_address = UINT64_C(0xffffffff81000000);
+    f->gap = ROM_FIXTURE_GAP;
 }
 
 /* Adds one entry to a table; `size` is that of the entry. */
@@ -208,9 +211,8 @@ static inline void rom_fixture_close(struct rom_fixture *f)
                     f->tables[i].count);
         memcpy(f->rom + at, f->tables[i].bytes, f->tables[i].size);
         at += f->tables[i].size;
-        memset(f->rom + at, i < PGS_ROM_SIGNATURE ? 0 : 0xff,
-               ROM_FIXTURE_GAP + ROM_CHECKSUM_STRIDE);
-        at += ROM_FIXTURE_GAP;
+        memset(f->rom + at, i < PGS_ROM_SIGNATURE ? 0 : 0xff, f->gap + ROM_CHECKSUM_STRIDE);
+        at += f->gap;
     }
     f->size = at;
     rom_store32(header, ROM_MAGIC_LOW);

@@ -294,9 +294,9 @@ static void test_refuses_header(void)
     }
 }
 
-/* The whole of an image that has but a header of `header_size`, not a multiple
- * of 16: its checksum is right as far as the reader could know. */
-static void test_refuses_odd_header_size(void)
+/* Sizes that cannot be, though the checksum is right where they say it is:
+ * no multiple of 16, or within the root, so that nothing else is spoilt. */
+static void test_refuses_header_sizes(void)
 {
     uint32_t cut;
 
@@ -306,6 +306,10 @@ static void test_refuses_odd_header_size(void)
         rom_fixture_seal(&f);
         CHECK_EQ(open_error(), PGS_E_ROM_HEADER);
     }
+    make_image(9, 2, 2);
+    store(f.rom + ROM_HEADER_SIZE_AT, ROM_ROOT_AT, 4);
+    rom_fixture_seal(&f);
+    CHECK_EQ(open_error(), PGS_E_ROM_HEADER);
 }
 
 /* Entry sizes between and beyond 2 and 4, where even the larger tables fit. */
@@ -709,7 +713,7 @@ int main(void)
     RUN(test_checksum_cut_off);
     RUN(test_header_bits);
     RUN(test_refuses_header);
-    RUN(test_refuses_odd_header_size);
+    RUN(test_refuses_header_sizes);
     RUN(test_refuses_entry_sizes);
     RUN(test_refuses_tables);
     RUN(test_refuses_slots);

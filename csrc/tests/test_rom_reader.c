@@ -211,6 +211,47 @@ static void test_damage(void)
     CHECK(opened > 100 && refused > 100);
 }
 
+/* Opens the image where its bytes end before a wall, and reads page 0. */
+static int open_at_wall(void)
+{
+    struct guarded rom = guarded_open(fixture.size);
+    static unsigned char page[PAGE_SIZE];
+    const uint64_t page_no = 0;
+    pgs_rom_reader *reader;
+    memcpy(rom.bytes, fixture.rom, fixture.size);
+    int error = pgs_rom_reader_open(rom.bytes, fixture.size, 1, &reader);
+    if (!error)
+        error = pgs_rom_reader_pages(reader, &page_no, 1, page, NULL);
+    pgs_rom_reader_close(reader);
+    guarded_close(&rom);
+    return error;
+}
+
+/* Codec 1 is never stored. Where an entry names it all the same there may be
+ * fewer bytes than the word that it stands for. */
+static void test_short_words(void)
+{
+    static const unsigned char zeros[16];
+    unsigned char page[PAGE_SIZE] = {0}, *entry;
+    rom_fixture_init(&fixture, PAGE_SHIFT, 2, 2);
+    fixture.gap = 0;
+    rom_fixture_add_coding(&fixture, PGS_CODEC_SAME, PGS_FILTER_NONE, ROM_NO_DICT);
+    rom_fixture_add_page(&fixture, rom_fixture_add_slot(&fixture, 0, zeros, 1), page);
+    rom_fixture_close(&fixture);
+    CHECK_EQ(open_at_wall(), PGS_E_CORRUPT);
+
+    rom_fixture_init(&fixture, PAGE_SHIFT, 2, 2);
+    fixture.gap = 0;
+    rom_fixture_add_dict(&fixture, PGS_CODEC_RAW, zeros, sizeof zeros);
+    rom_fixture_close(&fixture);
+    entry = rom_fixture_table(&fixture, PGS_ROM_DICTS);
+    rom_store32(entry + ROM_DICT_CODEC_AT, PGS_CODEC_SAME);
+    rom_store32(entry + ROM_DICT_OFFSET_AT, 12);
+    rom_store32(entry + ROM_DICT_STORED_SIZE_AT, 4);
+    rom_fixture_seal(&fixture);
+    CHECK_EQ(open_at_wall(), PGS_E_ROM_DICT);
+}
+
 /* A dictionary that claims to be large, and a coding that no slot uses. */
 static void test_what_nobody_uses(void)
 {
@@ -531,5 +572,6 @@ int main(void)
     RUN(test_rom_changes_under_a_store);
     make_rom();
     RUN(test_what_nobody_uses);
+    RUN(test_short_words);
     return 0;
 }
