@@ -40,9 +40,9 @@ KEYS = ("target", "optimise", "kit")
 VALUES = ("text_bytes", "rodata_bytes", "stack_open_bytes", "stack_page_bytes")
 COLUMNS = (*KEYS, *VALUES, "stack_rest_bytes", "instructions_per_page", "compiler")
 
-CFLAGS = """-std=c99 -ffreestanding -ffunction-sections -fdata-sections
-    -fno-asynchronous-unwind-tables -fno-pic -fstack-usage -fcallgraph-info=su""".split()
-LDFLAGS = "-nostdlib -static -Wl,--gc-sections,-e,probe,--build-id=none -Wl,-z,noexecstack".split()
+CFLAGS = ["-std=c99", "-ffreestanding", "-ffunction-sections", "-fdata-sections", "-fno-pic"]
+CFLAGS += ["-fno-asynchronous-unwind-tables", "-fstack-usage", "-fcallgraph-info=su"]
+LDFLAGS = ["-nostdlib", "-static", "-Wl,--gc-sections,-e,probe,--build-id=none,-z,noexecstack"]
 
 PROBE = """\
 #include "pagestep/rom.h"
@@ -214,16 +214,12 @@ def instructions(target: Target, optimise: str, rom: bytes, folder: Path) -> str
     """Run the example in QEMU, and return the instructions that a page takes."""
     (folder / "pagestep_rom.h").write_text(make_header(), encoding="ascii")
     (folder / "image.rom").write_bytes(rom)
-    said = subprocess.run(
-        ["make", "-s", "-C", str(ROOT / "examples" / "bare-metal"), f"run-{target.example}"]
-        + [f"OUT={folder}", f"HEADER={folder / 'pagestep_rom.h'}", f"ROM={folder / 'image.rom'}"]
-        + [f"OPTIMISE={optimise}"],
-        check=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    ).stdout
-    [found] = re.findall(r"^instructions (\d+) a page", said, re.MULTILINE)
+    command = ["make", "-s", "-C", str(ROOT / "examples" / "bare-metal"), f"run-{target.example}"]
+    command += [f"OPTIMISE={optimise}", f"HEADER={folder}/pagestep_rom.h"]
+    command += [f"OUT={folder}", f"ROM={folder}/image.rom"]
+    # Semihosting prints to stderr.
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    [found] = re.findall(r"^instructions (\d+) a page", done.stdout + done.stderr, re.MULTILINE)
     return str(found)
 
 
