@@ -38,10 +38,12 @@ BASE = 0x8000
 
 KEYS = ("target", "optimise", "kit")
 VALUES = ("text_bytes", "rodata_bytes", "stack_open_bytes", "stack_page_bytes")
-COLUMNS = (*KEYS, *VALUES, "stack_rest_bytes", "instructions_per_page", "compiler")
+COLUMNS: tuple[str, ...] = (*KEYS, *VALUES, "stack_rest_bytes", "instructions_per_page", "compiler")
 
-CFLAGS = ["-std=c99", "-ffreestanding", "-ffunction-sections", "-fdata-sections", "-fno-pic"]
-CFLAGS += ["-fno-asynchronous-unwind-tables", "-fstack-usage", "-fcallgraph-info=su"]
+CFLAGS = [
+    *("-std=c99", "-ffreestanding", "-ffunction-sections", "-fdata-sections", "-fno-pic"),
+    *("-fno-asynchronous-unwind-tables", "-fstack-usage", "-fcallgraph-info=su"),
+]
 LDFLAGS = ["-nostdlib", "-static", "-Wl,--gc-sections,-e,probe,--build-id=none,-z,noexecstack"]
 
 PROBE = """\

@@ -33,8 +33,10 @@ RUN_TIMEOUT_S = 120  # against a hang; a run takes a second
 
 CORRUPT, MAGIC, TRUNCATED, HEADER = -4, -11, -13, -14
 EXTENT, DICT, CODEC = -16, -17, -18
-TABLES = [*("codings", "dicts", "segments", "names", "signature", "words")]
-TABLES += ["checksums", "groups", "pages", "slots", "dict_bytes", "data"]
+TABLES = [
+    *("codings", "dicts", "segments", "names", "signature", "words"),
+    *("checksums", "groups", "pages", "slots", "dict_bytes", "data"),
+]
 
 TARGETS = {
     "cortex-m0": ("qemu-system-arm", "qemu-system-arm"),
@@ -211,7 +213,7 @@ def test_the_images_have_what_is_to_be_tested(
 # -- damaged images -----------------------------------------------------------------------
 
 
-def table(rom: bytes, name: str) -> tuple[int, int]:
+def table(rom: bytes | bytearray, name: str) -> tuple[int, int]:
     """Return where a table begins, and how many entries it has."""
     offset, count = struct.unpack_from("<II", rom, 128 + 8 * TABLES.index(name))
     return offset, count
@@ -318,10 +320,15 @@ def test_the_header_is_the_same_each_time(header: Path) -> None:
 
 
 STRICT = "-pedantic -Wall -Wextra -Wshadow -Werror -ffreestanding -Os"
-OTHER = "int other(const struct pgs_rom *rom);\nint other(const struct pgs_rom *rom)\n"
-OTHER += "{ static unsigned char page[65536]; return pgs_rom_page(rom, 0, page); }\n"
-WHOLE = "const char *pgs_rom_h_text(void);\nconst char *pgs_rom_h_text(void)"
-WHOLE += "{ return pgs_error_text(PGS_E_ROM_MAGIC); }\n"
+OTHER = """
+int other(const struct pgs_rom *rom);
+int other(const struct pgs_rom *rom)
+{ static unsigned char page[65536]; return pgs_rom_page(rom, 0, page); }
+"""
+WHOLE = """
+const char *text(void);
+const char *text(void) { return pgs_error_text(PGS_E_ROM_MAGIC); }
+"""
 
 
 @pytest.mark.parametrize(
