@@ -225,11 +225,14 @@ def instructions(target: Target, optimise: str, rom: bytes, folder: Path) -> str
     return str(found)
 
 
+def compiler_of(target: Target) -> str:
+    """Return the compiler and its version, such as "gcc 12.2.1"."""
+    return f"gcc {_run(f'{target.prefix}gcc', '-dumpfullversion').strip()}"
+
+
 def rows_of(name: str, target: Target) -> list[dict[str, str]]:
     """Measure a target with every kit that it has."""
-    version = _run(f"{target.prefix}gcc", "--version").splitlines()[0]
-    # Without the folder of a private build, and the name it was called by.
-    compiler = f"gcc {re.findall(r'[0-9]+[.][0-9]+[.][0-9]+', version)[-1]}"
+    compiler = compiler_of(target)
     rows: list[dict[str, str]] = []
     for optimise in ("-Os", "-O2"):
         for kit in ("lz4", "lz4+filter", "everything"):

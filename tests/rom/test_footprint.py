@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from footprint import COLUMNS, RESULT, TARGETS, Graph, measure, read_graph
+from footprint import COLUMNS, RESULT, TARGETS, Graph, compiler_of, measure, read_graph
 
 from .programs import tool
 
 TEXT_BYTES_MAX = 1536
+OTHER_COMPILERS = 1.1  # may make more of it
 STACK_BYTES_MAX = 256
 
 CALL_GRAPH = """graph: { title: "a.c"
@@ -26,6 +27,11 @@ edge: { sourcename: "a.c:inner" targetname: "other" label: "a.c:2:1" }
 }
 """
 OTHER_FILE = 'node: { title: "other" label: "other\\nb.c:1:1\\n%d bytes (%s)" }\n'
+
+
+def recorded_rows() -> list[dict[str, str]]:
+    with RESULT.open(newline="", encoding="ascii") as file:
+        return list(csv.DictReader(file))
 
 
 def test_stack_is_that_of_the_deepest_call() -> None:
@@ -53,18 +59,20 @@ def test_stack_that_nobody_knows_is_no_number() -> None:
 
 def test_the_reader_fits_a_small_controller(tmp_path: Path) -> None:
     tool("arm-none-eabi-gcc", "gcc-arm-none-eabi")
-    row = measure(TARGETS["cortex-m3"], "-Os", "lz4", tmp_path)
-    assert 1000 < int(row["text_bytes"]) <= TEXT_BYTES_MAX
+    target = TARGETS["cortex-m3"]
+    recorded = {row["compiler"] for row in recorded_rows() if row["target"] == "cortex-m3"}
+    slack = 1 if {compiler_of(target)} == recorded else OTHER_COMPILERS
+    row = measure(target, "-Os", "lz4", tmp_path)
+    assert 1000 < int(row["text_bytes"]) <= TEXT_BYTES_MAX * slack
     assert 50 < int(row["stack_open_bytes"]) <= STACK_BYTES_MAX
     assert 50 < int(row["stack_page_bytes"]) <= STACK_BYTES_MAX
-    whole = measure(TARGETS["cortex-m3"], "-Os", "everything", tmp_path)
+    whole = measure(target, "-Os", "everything", tmp_path)
     assert int(whole["text_bytes"]) > int(row["text_bytes"])
-    assert int(whole["stack_rest_bytes"]) <= STACK_BYTES_MAX
+    assert int(whole["stack_rest_bytes"]) <= STACK_BYTES_MAX * slack
 
 
 def test_the_recorded_figures_are_whole() -> None:
-    with RESULT.open(newline="", encoding="ascii") as file:
-        rows = list(csv.DictReader(file))
+    rows = recorded_rows()
     assert tuple(rows[0]) == COLUMNS
     assert {row["target"] for row in rows} == set(TARGETS)
     for row in rows:
