@@ -17,9 +17,8 @@ import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from _harness import (
@@ -39,8 +38,7 @@ from _harness import (
 )
 from _peers import DEVICES, FILE, ColdFile, NotHere, Peer, make, mounted, opened, peers, run
 
-from pagestep.store.image import Image
-from pagestep.store.rom import RomPlan, build_rom
+from pagestep import Image, Rom, RomPlan, build_rom
 
 RAM = Path("/dev/shm")
 # What the command is told for each ROM; NORMAL is what it builds unless told otherwise.
@@ -222,7 +220,7 @@ def peer_arms(made: Made, peer: Peer, order: Pages, stack: ExitStack) -> list[Ar
 def rom_arms(made: Made, which: str, order: Pages, stack: ExitStack) -> list[Arm]:
     """Open a ROM for as long as the stack lives, and compare its pages with the image."""
     kernel = made.kernel
-    rom: Any = stack.enter_context(import_module("pagestep").Rom.open(made.rom(which)))
+    rom = stack.enter_context(Rom.open(made.rom(which)))
     pages = np.empty_like(kernel.matrix)
     rom.read_into(np.arange(kernel.page_count, dtype=np.uint64), pages)
     if not np.array_equal(pages, kernel.matrix):
@@ -243,9 +241,7 @@ def reads(made: Made, which: str, rounds: int) -> list[Row]:
     """Compare a ROM's reads with those of its peers, all mounted at once."""
     kernel, order = made.kernel, spread_order(made.kernel)
     with ExitStack() as stack:
-        arms = (
-            rom_arms(made, which, order, stack) if hasattr(import_module("pagestep"), "Rom") else []
-        )
+        arms = rom_arms(made, which, order, stack)
         bare = stack.enter_context(opened(made.source / FILE))
         arms.append(Arm("uncompressed, in the page cache, pread", single_reads(order, bare.pread)))
         for peer in made.peers:
@@ -302,7 +298,7 @@ def main() -> None:
     """Run all of it."""
     parser = arguments("ROM images beside read-only file systems.")
     parser.add_argument("--rounds", type=int, default=60, help="of reads")
-    parser.add_argument("--builds", type=int, default=5, help="rounds of building")
+    parser.add_argument("--builds", type=int, default=3, help="rounds of building")
     parsed = parser.parse_args()
     # So that mounts are undone then, too.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))

@@ -155,7 +155,7 @@ class Coder:
         """
         opened = ffi.new("pgs_coder **")
         _check(lib.pgs_coder_open(codec.pointer, encodes, opened), "coder")
-        self.pointer = ffi.gc(opened[0], _closer(codec))
+        self.pointer = ffi.gc(opened[0], lib.pgs_coder_close)
         self._page = ffi.new("unsigned char[]", page_size)
         self._page_size = page_size
         self._size = ffi.new("size_t *")
@@ -241,15 +241,6 @@ class Coder:
                 _array("int32_t[]", statuses, is_result=True),
             )
         )
-
-
-def _closer(codec: CodecHandle) -> Any:
-    """Return what closes a coder, and keeps its codec open until then."""
-
-    def close(pointer: Any, _codec: CodecHandle = codec) -> None:
-        lib.pgs_coder_close(pointer)
-
-    return close
 
 
 def _undecodable(code: int, size: int, address: int) -> Exception:

@@ -37,6 +37,9 @@ _REMEDIES = {
     lib.PGS_E_PINNED: "it is pinned, or of level PINNED; unpin it first",
     lib.PGS_E_DIRTY: "it was written to, and no other tier has its bytes; page it out instead",
     lib.PGS_E_INVALID: "an argument is out of range",
+    lib.PGS_E_ROM_ABSENT: (
+        "it was left out of the ROM image; open the store with the image beside it, which has it"
+    ),
 }
 
 

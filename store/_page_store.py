@@ -4,23 +4,25 @@
 from __future__ import annotations
 
 import os
-import tempfile
 import threading
 from collections.abc import Callable, Generator, Iterable
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from pagestep.codecs import Codec, filter_for
-from pagestep.codecs.errors import BudgetExceeded, Closed, InvalidArgument, NoSuchPage, StoreIOError
+from pagestep.codecs.errors import BudgetExceeded, Closed, InvalidArgument, NoSuchPage
 
+from ._backing import check_pair, close_backing, open_backing
 from ._binding import check, check_pages, ffi, lib, page_number_array, readable, writable
 from ._level import Level
 from ._size import parse_size
 from ._stats import Stats, snapshot
 from .image import Image
+from .rom import Rom
+from .rom._reader import coder_sets_for
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -45,15 +47,17 @@ class PageStore:
     calls that are under way end first.
 
     Attributes:
-        image: The image whose pages these are.
+        image: The image whose pages these are; the ROM image, where that is all there is.
+        rom: The ROM image behind it, or None.
         page_count: Number of pages.
         page_size: Bytes of a page.
     """
 
     def __init__(
         self,
-        image: Image,
+        image: Image | None,
         *,
+        rom: Rom | None = None,
         ram: int | str | None = None,
         codec: str | Codec = "lz4",
         codec_level: int | None = None,
@@ -62,26 +66,31 @@ class PageStore:
         pool_percent: int = 25,
         timed: bool = False,
         scratch: bool | str | os.PathLike[str] = False,
-        owns_image: bool = False,
     ) -> None:
-        """Take an image that is open; see ``open`` for the arguments."""
-        self.image = image
-        self.page_count: int = image.page_count
-        self.page_size: int = image.page_size
-        self._owns_image = owns_image
+        """Take what is open, and stays the caller's to close; see ``open`` for the arguments."""
+        of = image or rom
+        if of is None:
+            raise InvalidArgument("a store needs an image, a ROM image (rom=), or both")
+        if image is not None and rom is not None:
+            check_pair(image, rom)
+        self.image: Image | Rom = of
+        self.rom = rom
+        self.page_count: int = of.page_count
+        self.page_size: int = of.page_size
+        self._owned = ExitStack()
         self._local = threading.local()
         if isinstance(codec, str):
             codec = Codec(
                 codec,
                 level=codec_level,
-                filter=filter_for(image.arch),
+                filter=filter_for(of.arch),
                 dictionary=dictionary,
-                page_size=image.page_size,
+                page_size=of.page_size,
             )
-        if codec.page_size != image.page_size:
+        if codec.page_size != of.page_size:
             raise InvalidArgument(
                 f"the codec is for pages of {codec.page_size} bytes, and the image has pages of "
-                f"{image.page_size}: make one with page_size={image.page_size}"
+                f"{of.page_size}: make one with page_size={of.page_size}"
             )
         # What the core uses must go after it; and it goes with the last reference, of which
         # a call that is under way, and a view, have one of their own.
@@ -90,15 +99,16 @@ class PageStore:
             self._open_core(ram, policy, pool_percent, timed),
             _closer(kept),
         )
-        self._object = self._add_object(scratch, kept)
+        self._object = self._add_object(open_backing(image, rom, scratch, kept), codec.handle)
 
     @classmethod
     def open(
         cls,
-        image: str | os.PathLike[str] | Image | AnyBuffer,
+        image: str | os.PathLike[str] | Image | AnyBuffer | None = None,
         *,
+        rom: str | os.PathLike[str] | Rom | AnyBuffer | None = None,
         ram: int | str | None = None,
-        page_size: int = 4096,
+        page_size: int | None = None,
         codec: str | Codec = "lz4",
         codec_level: int | None = None,
         dictionary: bytes = b"",
@@ -113,10 +123,14 @@ class PageStore:
         Args:
             image: The path of a kernel, an ELF file or firmware; an ``Image``, which stays
                 the caller's to close; or the bytes of one as any buffer, taken as they are.
+                May be left out where there is a ``rom``.
+            rom: A ROM image of it: its path, its bytes, or a ``Rom``, which stays the caller's
+                to close. Pages are read from it; the image gives those that were left out of
+                it. What reading it takes in RAM counts against the budget.
             ram: The budget: frames, compressed pool and metadata together, in bytes or as
                 text such as ``"8MiB"``. None: enough for every page.
-            page_size: Bytes of a page, a power of two from 512 to 65536; an ``Image`` has
-                its own.
+            page_size: Bytes of a page, a power of two from 512 to 65536; None is 4096. An
+                ``Image`` and a ``rom`` have their own.
             codec: The name of the codec of compressed pages, or a ``Codec``.
             codec_level: The codec's level; None is its default.
             dictionary: Bytes that pages are likely to share; see
@@ -134,16 +148,25 @@ class PageStore:
 
         Raises:
             BadImage: The image cannot be read.
-            BudgetExceeded: ``ram`` cannot hold the page table and the fewest frames.
+            BadRom: The ROM image cannot be read, or is another image's.
+            BudgetExceeded: ``ram`` cannot hold the page table, what reading the ROM image
+                takes, and the fewest frames.
             InvalidArgument: An argument is out of range.
         """
-        owned = not isinstance(image, Image)
-        if not isinstance(image, Image):
-            raw = not isinstance(image, str | os.PathLike)
-            image = Image.open(image, page_size=page_size, base=base, raw=raw)
-        try:
-            return cls(
+        with ExitStack() as opened:
+            if rom is not None and not isinstance(rom, Rom):
+                budget = None if ram is None else parse_size(ram, "ram")
+                rom = opened.enter_context(Rom.open(rom, threads=coder_sets_for(budget)))
+            if image is not None and not isinstance(image, Image):
+                if page_size is None:
+                    page_size = 4096 if rom is None else rom.page_size
+                raw = not isinstance(image, str | os.PathLike)
+                image = opened.enter_context(
+                    Image.open(image, page_size=page_size, base=base, raw=raw)
+                )
+            store = cls(
                 image,
+                rom=rom,
                 ram=ram,
                 codec=codec,
                 codec_level=codec_level,
@@ -152,23 +175,16 @@ class PageStore:
                 pool_percent=pool_percent,
                 timed=timed,
                 scratch=scratch,
-                owns_image=owned,
             )
-        except BaseException:
-            if owned:
-                image.close()
-            raise
+            store._owned = opened.pop_all()
+        return store
 
     def _open_core(self, ram: int | str | None, policy: str, pool_percent: int, timed: bool) -> Any:
         if policy not in _POLICIES:
             raise InvalidArgument(f"policy is {policy!r}: it is one of {', '.join(_POLICIES)}")
         if not 0 <= pool_percent <= 100:
             raise InvalidArgument(f"pool_percent is {pool_percent}: it is from 0 to 100")
-        budget = (
-            self.page_count * (self.page_size + lib.pgs_store_entry_bytes()) * 5 // 4 + _SLACK_BYTES
-            if ram is None
-            else parse_size(ram, "ram")
-        )
+        budget = self._ample_ram() if ram is None else parse_size(ram, "ram")
         params = ffi.new("struct pgs_store_params *")
         params.struct_size = ffi.sizeof("struct pgs_store_params")
         params.page_size = self.page_size
@@ -186,49 +202,19 @@ class PageStore:
         check(code, f"a store of {self.page_size}-byte pages cannot be opened in {budget} bytes")
         return handle[0]
 
-    def _backing(self, scratch: bool | str | os.PathLike[str], kept: list[Any]) -> Any:
-        image = self.image
-        backing = ffi.new("struct pgs_backing *")
-        if image.file is None:
-            flat = np.ascontiguousarray(image.flat()).reshape(-1)
-            kept.append(ffi.from_buffer(flat))
-            code = lib.pgs_backing_memory(kept[-1], flat.size, self.page_size, backing)
-        else:
-            extents = ffi.new("struct pgs_extent[]", max(1, len(image.extents)))
-            for row, extent in zip(extents, image.extents, strict=False):
-                row.object_offset = extent.image_offset
-                row.file_offset = extent.file_offset
-                row.size = extent.size
-            code = lib.pgs_backing_file(
-                image.file, extents, len(image.extents), self.page_size, backing
-            )
-        check(code, f"{image.name} cannot back a store")
-        if scratch is False:
-            return backing
-        over = ffi.new("struct pgs_backing *")
-        try:
-            with tempfile.TemporaryFile(dir=None if scratch is True else scratch) as file:
-                code = lib.pgs_backing_scratch(
-                    backing, file.fileno(), self.page_count, self.page_size, over
-                )
-            check(code, "the scratch file cannot be used")
-        except BaseException as error:
-            if backing.close:
-                backing.close(backing.ctx)
-            if isinstance(error, OSError) and not isinstance(error, StoreIOError):
-                raise StoreIOError(f"no scratch file can be made: {error}") from error
-            raise
-        return over
+    def _ample_ram(self) -> int:
+        entry_bytes = int(lib.pgs_store_entry_bytes())
+        pages = self.page_count * (self.page_size + entry_bytes) * 5 // 4
+        return pages + _SLACK_BYTES + (self.rom.memory_bytes if self.rom else 0)
 
-    def _add_object(self, scratch: bool | str | os.PathLike[str], kept: list[Any]) -> int:
+    def _add_object(self, backing: Any, codec: Any) -> int:
         image = self.image
-        backing = self._backing(scratch, kept)
         number = ffi.new("uint32_t *")
         code = lib.pgs_object_add(
-            self._handle, self.page_count, image.base, backing, kept[0].pointer, number
+            self._handle, self.page_count, image.base, backing, codec.pointer, number
         )
-        if code < 0 and backing.close:
-            backing.close(backing.ctx)
+        if code < 0:
+            close_backing(backing)
         check(code, f"{image.name} with {self.page_count} pages does not go into the store")
         return int(number[0])
 
@@ -237,8 +223,7 @@ class PageStore:
     def close(self) -> None:
         """Close the store. Views that are alive stay valid. A second call does nothing."""
         self._handle = None
-        if self._owns_image:
-            self.image.close()
+        self._owned.close()
 
     def __enter__(self) -> Self:
         """Return the store."""

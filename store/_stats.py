@@ -11,7 +11,13 @@ from ._level import Level
 
 __all__ = ["Stats", "TierStats", "snapshot"]
 
-_SOURCES = ("compressed", "same", "disk", "zero")
+_SOURCES = {
+    "compressed": lib.PGS_SOURCE_COMPRESSED,
+    "same": lib.PGS_SOURCE_SAME,
+    "rom": lib.PGS_SOURCE_ROM,
+    "disk": lib.PGS_SOURCE_BACKING,
+    "zero": lib.PGS_SOURCE_ZERO,
+}
 
 
 @dataclass(frozen=True)
@@ -40,7 +46,7 @@ class Stats:
         hot_bytes: RAM in frames.
         pool_bytes: RAM in the compressed pool.
         stored_bytes: Compressed bytes in the pool.
-        metadata_bytes: Page tables, frame table, codecs and coders.
+        metadata_bytes: Page tables, frame table, codecs and coders, those of a ROM image too.
         page_count: Pages of all objects.
         hot_pages: Pages in frames.
         compressed_pages: Pages in the pool, and in no frame.
@@ -58,7 +64,7 @@ class Stats:
         writebacks: Pages given to their backing.
         corrupt: Page-ins refused because of their bytes.
         by_tier: Faults by where the page was found: ``compressed``, ``same`` (one repeated
-            word), ``disk``, ``zero`` (never written).
+            word), ``rom``, ``disk``, ``zero`` (never written).
         by_level: Faults by level name.
         pages_by_level: Pages by level name.
         hot_by_level: Pages in frames by level name.
@@ -117,7 +123,7 @@ def snapshot(store: Any) -> Stats:
         **{name: int(getattr(raw, name)) for name in _PLAIN},
         by_tier={
             name: TierStats(int(raw.faults[i]), int(raw.fault_bytes[i]), int(raw.fault_ns[i]))
-            for i, name in enumerate(_SOURCES)
+            for name, i in _SOURCES.items()
         },
         by_level={level.name: int(raw.level_faults[level]) for level in Level},
         pages_by_level={level.name: int(raw.level_pages[level]) for level in Level},

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The layers of docs' design, held against what the code imports and includes.
 
-cli -> public interface, store -> codecs -> _core        csrc: store -> codec, pool
+cli -> public interface, store -> codecs -> _core        csrc: store -> codec, pool, rom
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ MAY_INCLUDE = {
     "include": {"pagestep"},
     "codec": {"pagestep", "codec"},
     "pool": {"pagestep", "pool"},
-    "store": {"pagestep", "codec", "pool", "store"},
+    "rom": {"pagestep", "rom"},
+    "store": {"pagestep", "codec", "pool", "rom", "store"},
 }
 
 

@@ -89,6 +89,7 @@ static int open_codec(const struct pgs_codec_params *params, int only_decodes,
     codec = calloc(1, sizeof(*codec));
     if (codec == NULL)
         return PGS_E_NOMEM;
+    atomic_init(&codec->owners, 1);
     codec->ops = ops_of(params->codec_id);
     codec->codec_id = params->codec_id;
     codec->level = params->level == -1 ? codec->ops->level_default : params->level;
@@ -130,7 +131,7 @@ int pgs_codec_open_like(const pgs_codec *codec, int32_t level, pgs_codec **codec
 
 void pgs_codec_close(pgs_codec *codec)
 {
-    if (codec == NULL)
+    if (codec == NULL || atomic_fetch_sub(&codec->owners, 1) > 1)
         return;
     if (codec->ops->codec_close != NULL)
         codec->ops->codec_close(codec);
@@ -168,6 +169,12 @@ static int open_window(pgs_coder *coder)
     return PGS_OK;
 }
 
+/* A codec does not change but for the number of its owners. */
+static pgs_codec *owned(const pgs_codec *codec)
+{
+    return (pgs_codec *)codec;
+}
+
 int pgs_coder_open(const pgs_codec *codec, int encodes, pgs_coder **coder_ret)
 {
     pgs_coder *coder;
@@ -182,6 +189,7 @@ int pgs_coder_open(const pgs_codec *codec, int encodes, pgs_coder **coder_ret)
     if (coder == NULL)
         return PGS_E_NOMEM;
     coder->codec = codec;
+    atomic_fetch_add(&owned(codec)->owners, 1);
     coder->encodes = encodes != 0;
     error = open_window(coder);
     if (error == PGS_OK && codec->ops->coder_open != NULL)
@@ -200,6 +208,7 @@ void pgs_coder_close(pgs_coder *coder)
         return;
     if (coder->codec->ops->coder_close != NULL)
         coder->codec->ops->coder_close(coder);
+    pgs_codec_close(owned(coder->codec));
     free(coder->window);
     free(coder);
 }

@@ -8,6 +8,8 @@
 
 #include "pagestep/codec.h"
 
+#include <stdatomic.h>
+
 enum {
     PGS_BUFFER_ALIGN = 64,
     PGS_PAGE_SIZE_MIN = 512,
@@ -38,6 +40,7 @@ struct pgs_codec_ops {
 };
 
 struct pgs_codec {
+    atomic_uint owners; /* who opened it, and its coders */
     const struct pgs_codec_ops *ops;
     uint32_t codec_id;
     int32_t level;

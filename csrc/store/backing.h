@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: MIT
  *
- * What a backing says of itself, whether it has the functions or not.
+ * What a backing says of itself, whether it has the functions or not; and what
+ * one over a ROM image needs of its reader.
  */
 #ifndef PGS_BACKING_H
 #define PGS_BACKING_H
 
+#include "pagestep/rom_reader.h"
 #include "pagestep/store.h"
 
 /* *size_ret is the bytes of a whole page where the backing does not say. */
@@ -19,5 +21,8 @@ static inline uint64_t backing_memory_bytes(const struct pgs_backing *backing)
 {
     return backing->memory_bytes ? backing->memory_bytes(backing->ctx) : 0;
 }
+
+/* One more owner, who closes it too. */
+void rom_reader_keep(pgs_rom_reader *reader);
 
 #endif

@@ -44,6 +44,7 @@ static void rom_close(void *ctx)
     struct rom_backing *rom = ctx;
     if (rom->rest.close)
         rom->rest.close(rom->rest.ctx);
+    pgs_rom_reader_close(rom->reader);
     free(rom);
 }
 
@@ -56,6 +57,7 @@ int pgs_backing_rom(pgs_rom_reader *reader, const struct pgs_backing *rest,
     if (!rom)
         return PGS_E_NOMEM;
     rom->reader = reader;
+    rom_reader_keep(reader);
     if (rest)
         rom->rest = *rest;
     *backing_ret = (struct pgs_backing){.struct_size = sizeof *backing_ret,

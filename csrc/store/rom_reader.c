@@ -8,6 +8,7 @@
 #include "pagestep/rom_reader.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,6 +17,7 @@
 #include "codec/filter_internal.h"
 #include "codec/le.h"
 #include "rom/rom_internal.h"
+#include "store/backing.h"
 
 struct coder_set {
     struct pgs_rom rom;
@@ -25,6 +27,7 @@ struct coder_set {
 };
 
 struct pgs_rom_reader {
+    atomic_uint owners; /* who opened it, and backings over it */
     struct pgs_rom rom;
     unsigned char *ram; /* decoded dictionaries */
     size_t ram_size;
@@ -184,6 +187,7 @@ int pgs_rom_reader_open(const void *base, size_t size, uint32_t coder_set_count,
         calloc(1, sizeof *reader + coder_set_count * sizeof(struct coder_set));
     if (!reader)
         return PGS_E_NOMEM;
+    atomic_init(&reader->owners, 1);
     reader->set_count = coder_set_count;
     reader->ram_size = ram_size;
     reader->ram = pgs_aligned_alloc(ram_size ? ram_size : 1);
@@ -197,9 +201,14 @@ int pgs_rom_reader_open(const void *base, size_t size, uint32_t coder_set_count,
     return error;
 }
 
+void rom_reader_keep(pgs_rom_reader *reader)
+{
+    atomic_fetch_add(&reader->owners, 1);
+}
+
 void pgs_rom_reader_close(pgs_rom_reader *reader)
 {
-    if (!reader)
+    if (!reader || atomic_fetch_sub(&reader->owners, 1) > 1)
         return;
     for (uint32_t i = 0; i < PGS_ROM_CODING_COUNT_MAX; i++) {
         for (uint32_t set = 0; set < reader->set_count && reader->codecs[i]; set++)

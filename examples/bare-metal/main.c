@@ -15,7 +15,7 @@
  * page, and the dictionary if the image has it compressed. Only the check of
  * the whole image wants the tree. */
 static unsigned char page[64 << 10];
-static unsigned char dictionary[64 << 10];
+static unsigned char dictionary[128 << 10];
 static struct pgs_rom rom;
 static struct pgs_rom_tree tree;
 

@@ -107,7 +107,7 @@ class _Build:
             slots = self.slots[(group == number) & ~self.contents.is_in_place[self.slots]]
             size = dictionary_size(len(slots) * self.image.page_size, plan.dictionary, plan.codecs)
             if plan.dictionary_size is not None:
-                size = min(size, parse_size(plan.dictionary_size, "dictionary size"))
+                size = parse_size(plan.dictionary_size, "dictionary size")
             self.progress("choosing dictionaries", 0, 0)
             found.append(
                 make_dictionary(
@@ -216,7 +216,8 @@ class _Build:
                     segment.name,
                 )
                 for segment in self.image.segments
-                if len(segment.pages) and segment.name not in self.plan.leave_out
+                if 0 < len(segment.pages) < self.image.page_count
+                and segment.name not in self.plan.leave_out
             ),
             reverse=True,
         )
@@ -226,9 +227,11 @@ class _Build:
                 break
             names.append(f"{name} ({show_size(size)})")
             missing -= size
+        if names:
+            remedy = f"leave out {', '.join(names)}" + (" and more" if missing > 0 else "")
+        else:
+            remedy = "nothing can be left out, as it has no sections"
         return (
             f"{self.image.name}: the smallest ROM image has {smallest:,} bytes, "
-            f"{smallest - size_max:,} more than {size_max:,}: leave out {', '.join(names)}"
-            + ("" if missing <= 0 else " and more")
-            + ", or allow more codecs"
+            f"{smallest - size_max:,} more than {size_max:,}: {remedy}"
         )

@@ -18,6 +18,7 @@ import zstandard
 from pagestep.codecs import CODECS, FILTERS, Codec, apply_filter, train_dictionary, xxh32
 
 from ._format import CHECKSUM_STRIDE, NO_DICT, Coding, DictEntry
+from ._plan import DICT_SIZE_MIN
 
 if TYPE_CHECKING:
     from ._contents import Contents
@@ -33,7 +34,7 @@ Progress = Callable[[str, int, int], None]
 _LEVELS = {"raw": 0, "lz4": 12, "zstd": 22}
 _PIECE_PAGES = 32
 _LZ4_REACH_BYTES = 64 << 10
-_DICTIONARY_BYTES_MIN, _DICTIONARY_BYTES_MAX = 1 << 10, 256 << 10
+_DICTIONARY_BYTES_MAX = 256 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,7 @@ def dictionary_size(stored: int, use: DictionaryUse, codecs: Sequence[str]) -> i
     if use == "none" or not {"lz4", "zstd"} & set(codecs):
         return 0
     ideal = stored / (64 if use == "compressed" else 128)
-    if ideal < _DICTIONARY_BYTES_MIN:
+    if ideal < DICT_SIZE_MIN:
         return 0
     largest = _DICTIONARY_BYTES_MAX if "zstd" in codecs else _LZ4_REACH_BYTES
     return min(1 << round(math.log2(ideal)), largest)

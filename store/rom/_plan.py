@@ -11,11 +11,14 @@ from pagestep.codecs.errors import InvalidArgument
 from pagestep.store._level import Level
 from pagestep.store._size import parse_size
 
+from ._format import DICT_SIZE_MAX
+
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     from pagestep.store.trace import Block
 
+DICT_SIZE_MIN: Final = 1 << 10
 CODEC_NAMES: Final = ("raw", "lz4", "zstd")
 
 DictionaryUse = Literal["compressed", "in-place", "none"]
@@ -59,8 +62,11 @@ class RomPlan:
         """Refuse what cannot be.
 
         Raises:
-            InvalidArgument: A codec, dictionary use, alignment or erased value out of range.
+            InvalidArgument: A codec, a dictionary's use or size, alignment or erased value out of
+                range.
         """
+        if not self.codecs:
+            raise InvalidArgument(f"no codec: give one or more of {', '.join(CODEC_NAMES)}")
         unknown = [name for name in self.codecs if name not in CODEC_NAMES]
         if unknown:
             raise InvalidArgument(f"codec {unknown[0]!r}: not one of {', '.join(CODEC_NAMES)}")
@@ -68,6 +74,10 @@ class RomPlan:
             raise InvalidArgument(
                 f"dictionary {self.dictionary!r}: not one of compressed, in-place, none"
             )
+        if self.dictionary_size is not None:
+            size = parse_size(self.dictionary_size, "dictionary size")
+            if not DICT_SIZE_MIN <= size <= DICT_SIZE_MAX:
+                raise InvalidArgument(f"dictionary size {size}: must be from 1 KiB to 1 MiB")
         align = parse_size(self.align, "align")
         if align < 1 or align & (align - 1):
             raise InvalidArgument(f"align {align}: must be a power of two")

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -79,7 +78,7 @@ class RomReader:
             reason = ffi.string(lib.pgs_error_text(code)).decode()
             remedy = _REMEDIES.get(code)
             raise error_for(code, f"{name}: {reason}" + (f": {remedy}" if remedy else ""))
-        self.pointer = ffi.gc(opened[0], _closer(base))
+        self.pointer = ffi.gc(opened[0], lib.pgs_rom_reader_close)
         self.name = name
         self.data = data
         self._rom: Any = lib.pgs_rom_reader_rom(self.pointer)
@@ -126,12 +125,3 @@ class RomReader:
     def error_of(self, page_no: int, code: int) -> Exception:
         """Return the exception for a page's error."""
         return error_for(code, f"{self.name}: page {page_no} {_PAGE_REASONS[code]}")
-
-
-def _closer(base: Any) -> Callable[[Any], None]:
-    """Return what closes a reader, and keeps the bytes that it reads until then."""
-
-    def close(pointer: Any, _base: Any = base) -> None:
-        lib.pgs_rom_reader_close(pointer)
-
-    return close

@@ -18,9 +18,9 @@ from pagestep.store._binding import page_number_array
 from pagestep.store._files import WrittenBeside
 from pagestep.store._level import Level
 from pagestep.store.image._layout import Segment, pages_of_run
-from pagestep.store.image._source import open_source
+from pagestep.store.image._source import bytes_of, open_source
 
-from ._format import SIGNATURE_SIZE, Header, unpack
+from ._format import SIGNATURE_SIZE, Coding, Header, unpack
 from ._reader import RomReader, coder_sets_for
 from ._sign import check_signature
 from ._tree import leaf_hash, tree_root
@@ -257,7 +257,7 @@ class Rom:
                 for number, status in enumerate(statuses.tolist()):
                     if status:
                         raise self.reader.error_of(first + number, status)
-                file.write(memoryview(pages).cast("B")[:left])
+                file.write(bytes_of(pages)[:left])
                 left = max(0, left - pages.nbytes)
                 if progress:
                     progress(len(pages))
@@ -293,6 +293,11 @@ class Rom:
     def dictionaries(self) -> tuple[bytes, ...]:
         """Its dictionaries, decoded: of use for a store's compressed pages as well."""
         return self.reader.dictionaries(len(self._header.dicts))
+
+    @property
+    def codings(self) -> tuple[Coding, ...]:
+        """How slots are coded: codec, branch filter, dictionary."""
+        return tuple(self._header.codings)
 
     @property
     def ram_size(self) -> int:
@@ -374,7 +379,7 @@ class Rom:
 
 def _header_of(reader: RomReader) -> Header:
     try:
-        header = unpack(memoryview(reader.data))
+        header = unpack(bytes_of(reader.data))
         if header.image_size > reader.page_count * reader.page_size:
             raise BadRom(f"{reader.page_count} pages cannot hold {header.image_size} bytes")
     except BadRom as error:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from pagestep import CorruptPage, Image, PageStore, replay
+from pagestep.store.rom import build_rom
 from pagestep.store.trace import TraceWriter, generate
 
 from ..image import builders
@@ -48,7 +49,7 @@ def trace(image: Path, tmp_path: Path) -> Path:
 def test_the_keys_are_those_of_the_document(image: Path, trace: Path) -> None:
     found = run_json("replay", image, "--trace", trace, "--ram", "600KiB")
     assert_documented("replay", found)
-    assert set(found["by_tier"]) == {"compressed", "same", "disk", "zero"}
+    assert set(found["by_tier"]) == {"compressed", "same", "rom", "disk", "zero"}
     assert found["events"] == EVENTS
     assert found["ram"] == 600 << 10
     assert found["trace"] == "boot.trace"
@@ -56,6 +57,19 @@ def test_the_keys_are_those_of_the_document(image: Path, trace: Path) -> None:
     assert found["faults"] == sum(tier["faults"] for tier in found["by_tier"].values()) > 0
     assert found["resident_bytes_max"] <= found["ram"]
     assert found["by_tier"]["disk"]["seconds"] > 0
+
+
+def test_pages_come_from_a_rom_image_of_it(image: Path, trace: Path, tmp_path: Path) -> None:
+    rom = tmp_path / "kernel.rom"
+    with Image.open(image) as opened:
+        rom.write_bytes(build_rom(opened).data)
+    how = ("--trace", trace, "--ram", "600KiB", "--rom", rom)
+    found = run_json("replay", image, *how)
+    assert found["by_tier"]["rom"]["faults"] > 0
+    assert found["verified"] > 0
+    assert "ROM image" in run("replay", image, *how).stdout
+    rom.write_bytes(rom.read_bytes()[:-1])
+    assert_refused(run("replay", image, *how), "kernel.rom", "shorter than its header says")
 
 
 @pytest.mark.parametrize(

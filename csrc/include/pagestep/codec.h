@@ -51,7 +51,8 @@ int pgs_codec_open_to_decode(const struct pgs_codec_params *params, pgs_codec **
  * the other encodes. Errors as pgs_codec_open. */
 int pgs_codec_open_like(const pgs_codec *codec, int32_t level, pgs_codec **codec_ret);
 
-/* Closes a codec; its coders must be closed before. NULL is accepted. */
+/* Closes a codec, whose coders go on to work until they are closed. NULL is
+ * accepted. */
 void pgs_codec_close(pgs_codec *codec);
 
 /* The page_size that the codec was opened with. */
@@ -61,7 +62,7 @@ uint32_t pgs_codec_page_size(const pgs_codec *codec);
  * that all coders share. */
 size_t pgs_codec_memory_bytes(const pgs_codec *codec);
 
-/* Opens a coder: what one thread needs to run `codec`, which must outlive it.
+/* Opens a coder: what one thread needs to run `codec`.
  * `encodes` says whether it will encode as well as decode; a coder that only
  * decodes is smaller. Errors: PGS_E_NOMEM, PGS_E_INVALID (the codec only
  * decodes). */

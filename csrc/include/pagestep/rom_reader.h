@@ -30,7 +30,8 @@ typedef struct pgs_rom_reader pgs_rom_reader;
 int pgs_rom_reader_open(const void *base, size_t size, uint32_t coder_set_count,
                         pgs_rom_reader **reader_ret);
 
-/* Closes a reader; nobody may read from it any more. NULL is accepted. */
+/* Closes a reader: its opener may not read from it any more. A backing over it
+ * goes on until it is closed too. NULL is accepted. */
 void pgs_rom_reader_close(pgs_rom_reader *reader);
 
 /* What was opened: sizes, tables and decoded dictionaries, valid as long as the
@@ -54,7 +55,7 @@ int pgs_rom_reader_pages(pgs_rom_reader *reader, const uint64_t *page_nos, size_
 int pgs_rom_reader_stored(const pgs_rom_reader *reader, uint64_t page_no, uint32_t *codec_id_ret,
                           uint32_t *size_ret);
 
-/* A backing over a ROM image. `reader` must outlive it, and its memory counts as
+/* A backing over a ROM image, which keeps `reader` open; its memory counts as
  * the backing's. Pages that are left out of the image come from `rest`, which is
  * taken over and closed with it (on error it is not); where it is NULL they are
  * PGS_E_ROM_ABSENT. Read-only. Errors: PGS_E_INVALID, PGS_E_NOMEM. */

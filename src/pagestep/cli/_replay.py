@@ -26,21 +26,26 @@ _DICTIONARY_BYTES, _DICTIONARY_BYTES_MIN = 64 << 10, 1 << 10
 _TIERS = {
     "compressed": "compressed in RAM",
     "same": "one repeated word",
+    "rom": "ROM image",
     "disk": "image on disk",
     "zero": "never written",
 }
 
 
-def _trace_of(path: Path | None, image: Image, seed: int) -> tuple[Iterator[Block], int, str]:
-    """Return blocks, the number of events if it is known, and what to call the trace."""
+def _trace_of(
+    path: Path | None, image: Image, seed: int, life: ExitStack
+) -> tuple[Iterator[Block], int, str]:
+    """Return blocks, the number of events if it is known, and what to call the trace.
+
+    The trace's file is closed with ``life``.
+    """
     if path is None:
         made = generate(image.page_count, events=_GENERATED_EVENTS, seed=seed)
         return made, _GENERATED_EVENTS, f"generated, seed {seed}: not a recording"
-    with _naming(path), ExitStack() as on_error:
-        trace = on_error.enter_context(Trace.open(path))
+    with _naming(path):
+        trace = life.enter_context(Trace.open(path))
         trace.require_image(bytes.fromhex(image.identity), image.page_count, image.page_size)
         totals = trace.totals()
-        on_error.pop_all()
     return _blocks(trace, path), totals.event_count if totals else 0, path.name
 
 
@@ -54,7 +59,7 @@ def _naming(path: Path) -> Generator[None]:
 
 
 def _blocks(trace: Trace, path: Path) -> Iterator[Block]:
-    with trace, _naming(path):
+    with _naming(path):
         yield from trace
 
 
@@ -109,7 +114,7 @@ def _summary(result: Replay, ram: str, trace: str) -> dict[str, Any]:
     }
 
 
-def _show(found: dict[str, Any], image: Image) -> None:
+def _show(found: dict[str, Any], image: Image, elsewhere: str) -> None:
     console.print(
         f"{found['events']:,} accesses ({found['trace']}), each of the {found['verified']:,} "
         "fetches and reads compared with the image"
@@ -141,7 +146,7 @@ def _show(found: dict[str, Any], image: Image) -> None:
     )
     console.print(
         f"at the end: {found['hot_pages']:,} pages hot, {found['compressed_pages']:,} compressed "
-        f"in {show_size(found['pool_bytes'])}, {found['absent_pages']:,} on disk only, "
+        f"in {show_size(found['pool_bytes'])}, {found['absent_pages']:,} {elsewhere} only, "
         f"{found['same_pages']:,} of one word"
     )
 
@@ -151,6 +156,9 @@ def _show(found: dict[str, Any], image: Image) -> None:
 @image_options
 @click.option(
     "--trace", type=click.Path(path_type=Path), help="A trace of this image; else one is made up."
+)
+@click.option(
+    "--rom", type=click.Path(path_type=Path), help="A ROM image of it, which pages are read from."
 )
 @click.option("--ram", default="8MiB", show_default=True, help="The budget.")
 @click.option("--policy", type=click.Choice(["s3fifo", "lru"]), default="s3fifo", show_default=True)
@@ -172,6 +180,7 @@ def _show(found: dict[str, Any], image: Image) -> None:
 def replay(
     image: Path,
     trace: Path | None,
+    rom: Path | None,
     ram: str,
     dictionary: bool,
     seed: int,
@@ -185,11 +194,12 @@ def replay(
     **how: Any,
 ) -> None:
     """Run a trace of page accesses on a real store, and verify every page against IMAGE."""
-    with open_image(str(image), **how) as opened:
-        blocks, events, called = _trace_of(trace, opened, seed)
+    with open_image(str(image), **how) as opened, ExitStack() as life:
+        blocks, events, called = _trace_of(trace, opened, seed, life)
         with (
-            PageStore(
+            PageStore.open(
                 opened,
+                rom=rom,
                 ram=ram,
                 policy=policy,
                 codec=codec,
@@ -212,6 +222,6 @@ def replay(
         if as_json:
             print_json(found)
         else:
-            _show(found, opened)
+            _show(found, opened, "on disk" if rom is None else "in ROM or on disk")
             if picture is not None:
                 console.print(f"\npicture of the run: {picture}")
