@@ -21,6 +21,7 @@ __all__ = ["train_dictionary"]
 
 _SIZE_MIN: Final = 1024
 _SIZE_MAX: Final = 1 << 20
+_TABLES_PAGES_MAX: Final = 256  # more take longer and make no better tables
 _PAGES_MIN: Final = 16  # fewer have nothing in common that would be worth its bytes
 
 
@@ -71,8 +72,10 @@ def train_dictionary(
         content = _train_zstd(samples, content_size)
     if not tables or len(content) < _lib.DICT_TABLES_MAX:
         return content
-    source = _lib.readable(samples.reshape(-1), "pages")
-    return _lib.dict_add_tables(content, source, len(samples), page_size)
+    few = np.ascontiguousarray(samples[:: -(-len(samples) // _TABLES_PAGES_MAX)])
+    return _lib.dict_add_tables(
+        content, _lib.readable(few.reshape(-1), "pages"), len(few), page_size
+    )
 
 
 def _samples(

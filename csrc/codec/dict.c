@@ -28,7 +28,7 @@ enum {
     GRAM = 6,
     GRAM_LOAD = 8, /* bytes that are read to get one */
     SEGMENT = 64,
-    STEP = 32,       /* from one candidate to the next */
+    STEP = 64,       /* from one candidate to the next */
     PAGES_MIN = 3,   /* what fewer pages share is worth nothing */
     POOL_PERCENT = 140, /* of the wanted size, chosen before the least used goes */
     TABLE_BITS_MIN = 16,
@@ -214,8 +214,8 @@ enum {
     MATCH_MIN = 5,      /* in the pool */
     MATCH_COST = 3,     /* bytes that a match takes itself */
     NEAR_MATCH_MIN = 4, /* in the page */
-    TRIES_MAX = 32,
-    POOL_HASH_BITS = 16,
+    TRIES_MAX = 16,
+    POOL_HASH_BITS = 17,
     PAGE_HASH_BITS = 12,
     USE_UNIT = 256
 };
@@ -390,7 +390,7 @@ static int trainer_init(struct trainer *t, size_t segment_max)
     size_t pool_cap = segment_max * SEGMENT;
 
     t->table_bits = TABLE_BITS_MIN;
-    while (t->table_bits < TABLE_BITS_MAX && (size_t)1 << t->table_bits < 2 * bytes)
+    while (t->table_bits < TABLE_BITS_MAX && (size_t)1 << t->table_bits < bytes)
         t->table_bits++;
     t->table = calloc((size_t)1 << t->table_bits, sizeof(*t->table));
     t->heap = malloc((bytes / STEP + 1) * sizeof(*t->heap));

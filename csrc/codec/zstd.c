@@ -18,6 +18,7 @@
 enum {
     ZSTD_LEVEL_MAX = 22,
     ZSTD_LEVEL_DEFAULT = 9,
+    SMALL_INPUT_MAX = 128 << 10,
     LEVEL_COPIES_DICT = 19, /* from here 0.1 % of size is worth a tenth of the time */
     FRAME_DESCRIPTOR = 0, /* no size, no checksum, no dictionary id, not one segment */
     FRAME_HEADER_SIZE = 2,
@@ -58,10 +59,14 @@ static int log2_ceil(size_t size)
     return bits;
 }
 
+/* What a level means depends on how much there is to search. A page with a
+ * large dictionary is still a small input: taken for a large one it would get
+ * the parameters of a fast search at the same level. */
 static ZSTD_compressionParameters tuned(const pgs_codec *codec)
 {
+    size_t dict_size = codec->dict_size < SMALL_INPUT_MAX ? codec->dict_size : SMALL_INPUT_MAX;
     ZSTD_compressionParameters params =
-        ZSTD_getCParams(codec->level, codec->page_size, codec->dict_size);
+        ZSTD_getCParams(codec->level, codec->page_size, dict_size);
     int reach = log2_ceil((size_t)codec->page_size + codec->dict_size);
 
     params.windowLog = (unsigned)(reach < ZSTD_WINDOWLOG_MIN ? ZSTD_WINDOWLOG_MIN : reach);

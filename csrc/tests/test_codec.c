@@ -334,6 +334,35 @@ static void test_decode_only_coder(void)
     pair_close(&pair);
 }
 
+/* A codec that only decodes: the caller's dictionary, and no tables over it. */
+static void test_decode_only_codec(void)
+{
+    static unsigned char page[4096], encoded[4096], out[4096], dict[65536];
+    const uint32_t codec_ids[] = {PGS_CODEC_LZ4, PGS_CODEC_ZSTD};
+    struct noise noise = {4};
+    pgs_codec *codec;
+    pgs_coder *coder;
+    size_t size;
+
+    make_code(&noise, dict, sizeof(dict));
+    memcpy(page, dict + 3000, sizeof(page));
+    for (int i = 0; i < 2; i++) {
+        struct pgs_codec_params params =
+            params_of(codec_ids[i], -1, PGS_FILTER_ARM, 4096, dict, sizeof(dict));
+        struct pair pair = pair_open(params);
+        CHECK_EQ(pgs_encode(pair.encoder, page, 8192, encoded, sizeof(encoded), &size), PGS_OK);
+        CHECK_EQ(pgs_codec_open_to_decode(&params, &codec), PGS_OK);
+        CHECK(pgs_codec_memory_bytes(codec) < 1024);
+        CHECK_EQ(pgs_coder_open(codec, 1, &coder), PGS_E_INVALID);
+        CHECK_EQ(pgs_coder_open(codec, 0, &coder), PGS_OK);
+        CHECK_EQ(pgs_decode(coder, encoded, size, 8192, out), PGS_OK);
+        CHECK_BYTES(out, page, sizeof(page));
+        pgs_coder_close(coder);
+        pgs_codec_close(codec);
+        pair_close(&pair);
+    }
+}
+
 /* Every cut, and many flips, of a good stream: refused or decoded, and never
  * out of bounds. */
 static void test_damaged_streams(void)
@@ -466,6 +495,7 @@ int main(void)
     RUN(test_bytes_do_not_depend_on_history);
     RUN(test_bad_params);
     RUN(test_decode_only_coder);
+    RUN(test_decode_only_codec);
     RUN(test_damaged_streams);
     RUN(test_zstd_frame_is_bare);
     RUN(test_batches);

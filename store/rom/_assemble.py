@@ -171,8 +171,8 @@ class Assembly:
             numbers.append(0 if page is None else number)
             stored.append(self.contents.pages[page_no].tobytes() if page is None else page)
         sizes = np.array([len(each) for each in stored], np.int64)
-        used = sorted(set(numbers))
-        codings = [options[number].coding for number in used]
+        codings = list(dict.fromkeys(options[number].coding for number in sorted(set(numbers))))
+        coding_nos = np.array([codings.index(options[number].coding) for number in numbers])
         tables, end = self._place(codings, int(sizes.sum()))
         rom_size = self.plan.padded(end)
         if rom_size > ROM_SIZE_MAX:
@@ -182,7 +182,7 @@ class Assembly:
         rom = bytearray([self.plan.erased_value]) * rom_size
         head = self._header(codings, tables, rom_size).pack()
         rom[: len(head)] = head
-        parts = self._index(sizes, np.searchsorted(used, numbers))
+        parts = self._index(sizes, coding_nos)
         parts["dict_bytes"] = self.dict_bytes
         parts["data"] = b"".join(stored)
         parts["signature"] = sign(head, self.plan.key) if self.plan.key else b""

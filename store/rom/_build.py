@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -101,20 +103,27 @@ class _Build:
         return np.where(is_code, 0, 1)
 
     def _dictionaries(self) -> list[bytes]:
-        plan, found = self.plan, list[bytes]()
+        """Return a dictionary for each group of slots, an empty one where none pays."""
+        self.progress("choosing dictionaries", 0, 0)
         group = self._groups()
-        for number in np.unique(group).tolist():
-            slots = self.slots[(group == number) & ~self.contents.is_in_place[self.slots]]
-            size = dictionary_size(len(slots) * self.image.page_size, plan.dictionary, plan.codecs)
-            if plan.dictionary_size is not None:
-                size = parse_size(plan.dictionary_size, "dictionary size")
-            self.progress("choosing dictionaries", 0, 0)
-            found.append(
-                make_dictionary(
-                    self.contents, self.image.base, slots, self.filter, size, plan.codecs
+        coded = ~self.contents.is_in_place[self.slots]
+        with ThreadPoolExecutor(self.threads) as pool:
+            return list(
+                pool.map(
+                    lambda number: self._dictionary(self.slots[(group == number) & coded]),
+                    np.unique(group),
                 )
             )
-        return found
+
+    def _dictionary(self, slots: npt.NDArray[np.int64]) -> bytes:
+        plan = self.plan
+        stored = len(slots) * self.image.page_size
+        size = dictionary_size(stored, plan.dictionary, plan.codecs)
+        if plan.dictionary_size is not None:
+            size = parse_size(plan.dictionary_size, "dictionary size")
+        return make_dictionary(
+            self.contents, self.image.base, slots, self.filter, size, plan.codecs
+        )
 
     def _with(self, dictionaries: list[bytes]) -> RomImage:
         """Build with these dictionaries; an empty one stands for none."""
@@ -142,19 +151,23 @@ class _Build:
 
     def _ways(self, dict_no: npt.NDArray[np.int64]) -> list[tuple[Option, npt.NDArray[np.bool_]]]:
         """Return the ways to code pages beside raw, and which slots each is for."""
-        filtered = self._is_filtered()
+        filtered, dense = self._is_filtered(), self._is_dense()
         ways: list[tuple[Option, npt.NDArray[np.bool_]]] = []
-        for codec in ("lz4", "zstd"):
-            if codec not in self.plan.codecs:
-                continue
-            fits = self._may_use(codec)
-            for number in np.unique(dict_no).tolist():
-                for is_filtered in (True, False):
-                    mask = fits & (dict_no == number) & (filtered == is_filtered)
-                    if mask.any():
-                        name = self.filter if is_filtered else "none"
-                        ways.append((Option(codec, name, number), mask))
+        for codec, number, is_filtered, is_dense in itertools.product(
+            ("lz4", "zstd"), np.unique(dict_no).tolist(), (True, False), (True, False)
+        ):
+            mask = self._may_use(codec) & (dict_no == number)
+            mask &= (filtered == is_filtered) & (dense == is_dense)
+            if codec in self.plan.codecs and mask.any():
+                name = self.filter if is_filtered else "none"
+                ways.append((Option(codec, name, number, is_dense), mask))
         return ways
+
+    def _is_dense(self) -> npt.NDArray[np.bool_]:
+        """Return which slots are worth any time that coding takes."""
+        if self.plan.size_max is not None:
+            return np.ones(len(self.slots), np.bool_)
+        return np.isin(self.contents.level[self.slots], _DENSE)
 
     def _is_filtered(self) -> npt.NDArray[np.bool_]:
         """Return which slots are coded behind the branch filter.

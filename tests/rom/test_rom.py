@@ -293,14 +293,17 @@ def test_signatures() -> None:
         signed = build_rom(image, RomPlan(key=key)).data
     with Rom.open(signed) as rom:
         assert rom.signer == public
-        assert rom.verify().signature_holds is True
-        assert rom.verify(trusted=public).is_good
-        assert rom.verify(trusted=bytes(32)).signature_holds is False
+        for trusted in (None, public):
+            found = rom.verify(trusted=trusted)
+            assert (found.is_signed, found.signature_fault, found.is_good) == (True, "", True)
+        assert "not with the trusted" in rom.verify(trusted=bytes(32)).signature_fault
     other = bytearray(signed)
     other[96] ^= 1  # of the root
     with Rom.open(sealed(other)) as rom:
         found = rom.verify()
-        assert (found.root_holds, found.signature_holds) == (False, False)
+        assert not found.root_holds
+        assert "it was changed" in found.signature_fault
     with Rom.open(rom_bytes()) as rom:
-        assert rom.verify().signature_holds is None
-        assert rom.verify(trusted=public).signature_holds is False
+        found = rom.verify()
+        assert (found.is_signed, found.signature_fault) == (False, "")
+        assert "not signed" in rom.verify(trusted=public).signature_fault
