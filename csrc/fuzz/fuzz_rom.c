@@ -2,8 +2,8 @@
  *
  * Any bytes as a ROM image, for the freestanding reader and for the host's.
  * Each input is tried as it is and, so that the fuzzer gets past it, with
- * magic number, version and checksum of the header put right. What both
- * readers give of a page is the same.
+ * magic number, version and checksum of the header put right. Where both
+ * readers give a page, it is the same.
  */
 #include "pagestep/error.h"
 #include "pagestep/rom_reader.h"
@@ -34,9 +34,11 @@ static void read_page(const struct pgs_rom *rom, pgs_rom_reader *reader, uint32_
         (void)pgs_xxh32(in_place, rom->page_size, 0); /* all of it is the image's */
     if (reader != NULL) {
         host_error = pgs_rom_reader_pages(reader, &number, 1, of_host, NULL);
-        /* liblz4 holds blocks to more rules than the small decoder, and knows no codec 1. */
-        REQUIRE(host_error == error || (error == PGS_OK && host_error == PGS_E_CORRUPT));
-        REQUIRE(host_error != PGS_OK || memcmp(page, of_host, rom->page_size) == 0);
+        /* liblz4 wants literals last, which the small decoder does not ask for, and takes a
+         * distance of 0 for zeros; it knows no codec 1. */
+        REQUIRE(host_error == error || (error == PGS_OK && host_error == PGS_E_CORRUPT) ||
+                (error == PGS_E_CORRUPT && host_error == PGS_OK));
+        REQUIRE((error | host_error) != PGS_OK || memcmp(page, of_host, rom->page_size) == 0);
     }
     free(page);
     free(of_host);

@@ -64,7 +64,9 @@ def code_like(size: int, seed: int) -> bytes:
         out += common[at : at + 8]
         if rng.random() < 0.4:
             call = rng.choice([0xEB000000, 0x94000000, 0xF800F000, 0x000000EF, 0x00000297])
-            out += struct.pack("<I", call | rng.randrange(64) << 8)
+            out += struct.pack("<I", call | rng.randrange(64) << 12)
+            if call == 0x00000297:  # an AUIPC's pair
+                out += struct.pack("<I", 0x00028067 | rng.randrange(64) << 20)
         elif rng.random() < 0.2:
             out += b"\xe8" + struct.pack("<i", rng.randrange(-4096, 4096)) + bytes(3)
     return out[:size]

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from pagestep.codecs import CODECS, FILTERS
+from pagestep.codecs.errors import AbsentPage
 from pagestep.store import Level
+from pagestep.store.rom import Rom
 from pagestep.store.rom import (
     _format as written,  # pyright: ignore[reportPrivateUsage] # the tables are compared with it
 )
@@ -250,6 +252,12 @@ def test_the_example_is_what_it_says() -> None:
     assert len(rom.data) == rom.rom_size == 368
     assert (rom.page_size, rom.base_address, rom.arch) == (512, 0x1000, "x86_64")
     assert [segment.name for segment in rom.segments] == [".text"]
+    with Rom.open(example()) as opened:
+        by_core = [page and opened.read(page_no) for page_no, page in enumerate(EXAMPLE_PAGES)]
+        assert by_core == EXAMPLE_PAGES
+        assert opened.verify().is_good
+        with pytest.raises(AbsentPage, match="page 4 "):
+            opened.read(4)
     said = section("Worked example")
     for number, table in enumerate(rom.tables):
         assert re.search(rf"table {number}, .*: {table.count} at {table.offset:04x}$", said, re.M)
