@@ -28,7 +28,6 @@ from ..rom.images import PAGE, branchy, elf_bytes
 from ..store.pages import make_pages
 from .command import assert_documented, assert_refused, run, run_json
 
-
 PAGESTEP = (sys.executable, "-c", "from pagestep.cli import main; main()")
 
 
