@@ -5,7 +5,7 @@ VENV := .venv
 RUN := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-heavy pytest ctest asan tsan fuzz fuzz-optional lint types rom-header bench check dev clean
+.PHONY: demo test test-heavy pytest ctest asan tsan fuzz fuzz-optional lint types rom-header footprint bench check dev clean
 .DEFAULT_GOAL := test
 
 # The two commands of the README -------------------------------------------------
@@ -66,6 +66,10 @@ types: $(READY)
 # The ROM reader as one file (examples/bare-metal); needs nothing but Python.
 rom-header:
 	@$(PYTHON) tools/make_rom_header.py out/pagestep_rom.h
+
+# What the ROM reader takes on each target whose compiler is here: docs/rom-footprint.csv.
+footprint: $(READY)
+	@$(RUN) python tools/footprint.py
 
 bench: $(READY)
 	@$(RUN) tools/bench

@@ -116,8 +116,13 @@ void pgs_rom_undo_riscv(unsigned char *bytes, size_t size, uint32_t address)
 
     address &= ~UINT32_C(1);
     while (size - at >= 4) {
-        uint32_t word = rom_load32(bytes + at), here = address + (uint32_t)at;
+        uint32_t word, here = address + (uint32_t)at;
 
+        if (bytes[at] != 0xef && (bytes[at] & 0x7f) != 0x17) { /* most are neither */
+            at += 2;
+            continue;
+        }
+        word = rom_load32(bytes + at);
         if ((word & 0xdff) == 0x0ef) { /* to x1 or x5 */
             rom_store32(bytes + at, jal_moved(word, here));
             at += 4;

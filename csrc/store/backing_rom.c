@@ -16,7 +16,7 @@ struct rom_backing {
 static int rom_page_in(void *ctx, uint64_t page_no, void *page)
 {
     struct rom_backing *rom = ctx;
-    int error = pgs_rom_reader_pages(rom->reader, &page_no, 1, page, NULL);
+    int error = pgs_rom_reader_page(rom->reader, page_no, page);
     if (error == PGS_E_ROM_ABSENT && rom->rest.page_in)
         error = rom->rest.page_in(rom->rest.ctx, page_no, page);
     return error;

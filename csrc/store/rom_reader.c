@@ -281,6 +281,11 @@ int pgs_rom_reader_pages(pgs_rom_reader *reader, const uint64_t *page_nos, size_
     return first_error;
 }
 
+int pgs_rom_reader_page(pgs_rom_reader *reader, uint64_t page_no, void *out)
+{
+    return pgs_rom_reader_pages(reader, &page_no, 1, out, NULL);
+}
+
 int pgs_rom_reader_stored(const pgs_rom_reader *reader, uint64_t page_no, uint32_t *codec_id_ret,
                           uint32_t *size_ret)
 {

@@ -8,8 +8,9 @@
 #define UART ((volatile unsigned char *)0x10000000)
 #define TEST_DEVICE ((volatile uint32_t *)0x00100000)
 
-void start(void);
-void leave(uint32_t status);
+/* Called from assembly. */
+__attribute__((used)) void start(void);
+__attribute__((used)) void leave(uint32_t status);
 
 /* The first instruction: a stack, and where traps go. */
 __asm__(".section .start, \"ax\"\n"

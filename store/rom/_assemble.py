@@ -172,7 +172,9 @@ class Assembly:
             stored.append(self.contents.pages[page_no].tobytes() if page is None else page)
         sizes = np.array([len(each) for each in stored], np.int64)
         codings = list(dict.fromkeys(options[number].coding for number in sorted(set(numbers))))
-        coding_nos = np.array([codings.index(options[number].coding) for number in numbers])
+        coding_nos = np.array(
+            [codings.index(options[number].coding) for number in numbers], np.int64
+        )
         tables, end = self._place(codings, int(sizes.sum()))
         rom_size = self.plan.padded(end)
         if rom_size > ROM_SIZE_MAX:

@@ -107,13 +107,9 @@ class _Build:
         self.progress("choosing dictionaries", 0, 0)
         group = self._groups()
         coded = ~self.contents.is_in_place[self.slots]
+        slots = [self.slots[(group == number) & coded] for number in np.unique(group)]
         with ThreadPoolExecutor(self.threads) as pool:
-            return list(
-                pool.map(
-                    lambda number: self._dictionary(self.slots[(group == number) & coded]),
-                    np.unique(group),
-                )
-            )
+            return list(pool.map(self._dictionary, slots))
 
     def _dictionary(self, slots: npt.NDArray[np.int64]) -> bytes:
         plan = self.plan
@@ -153,8 +149,10 @@ class _Build:
         """Return the ways to code pages beside raw, and which slots each is for."""
         filtered, dense = self._is_filtered(), self._is_dense()
         ways: list[tuple[Option, npt.NDArray[np.bool_]]] = []
+        numbers = [int(number) for number in np.unique(dict_no)]
+        yes_no = (True, False)
         for codec, number, is_filtered, is_dense in itertools.product(
-            ("lz4", "zstd"), np.unique(dict_no).tolist(), (True, False), (True, False)
+            ("lz4", "zstd"), numbers, yes_no, yes_no
         ):
             mask = self._may_use(codec) & (dict_no == number)
             mask &= (filtered == is_filtered) & (dense == is_dense)

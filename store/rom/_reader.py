@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["RomReader", "coder_sets_for"]
 
+_read_page = lib.pgs_rom_reader_page  # looked up once
 _CODER_SETS = 4
 _AGAIN = "copy or write it again, or build it anew"
 _REMEDIES = {
@@ -79,11 +81,33 @@ class RomReader:
             remedy = _REMEDIES.get(code)
             raise error_for(code, f"{name}: {reason}" + (f": {remedy}" if remedy else ""))
         self.pointer = ffi.gc(opened[0], lib.pgs_rom_reader_close)
+        self._local = threading.local()  # a frame for each thread that reads single pages
         self.name = name
         self.data = data
         self._rom: Any = lib.pgs_rom_reader_rom(self.pointer)
         self.page_size = int(self._rom.page_size)
         self.page_count = int(self._rom.page_count)
+
+    def read(self, page_no: int) -> bytes:
+        """Return one page.
+
+        Raises:
+            PageStepError: What keeps it from being read.
+        """
+        local = self._local
+        try:
+            frame = local.frame
+        except AttributeError:
+            frame = local.frame = ffi.new("unsigned char[]", self.page_size)
+            local.to_bytes = memoryview(ffi.buffer(frame)).tobytes
+        try:
+            code = _read_page(self.pointer, page_no, frame)
+        except OverflowError:
+            code = lib.PGS_E_RANGE
+        if code:
+            raise self.error_of(page_no, code)
+        page: bytes = local.to_bytes()
+        return page
 
     @property
     def memory_bytes(self) -> int:

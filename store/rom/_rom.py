@@ -192,9 +192,7 @@ class Rom:
             CorruptPage: The ROM image is damaged there.
             Closed: The ROM image is closed.
         """
-        out = bytearray(self.page_size)
-        self.read_into([operator.index(page_no)], out)
-        return bytes(out)
+        return (self._reader or self.reader).read(operator.index(page_no))
 
     def read_into(
         self, page_nos: Iterable[int] | npt.NDArray[np.integer[Any]], out: AnyBuffer

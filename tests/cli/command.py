@@ -17,8 +17,10 @@ DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "JSON.md"
 _TYPES: dict[str, tuple[type, ...]] = {
     "string": (str,),
     "string or null": (str, type(None)),
+    "boolean": (bool,),
     "integer": (int,),
     "number": (int, float),
+    "number or null": (int, float, type(None)),
     "list": (list,),
     "object": (dict,),
 }
@@ -69,7 +71,7 @@ def printed(value: Any, documented_keys: dict[str, str], path: str = "") -> dict
             star = f"{path}.*" if path else "*"
             is_star = any(key.startswith(star) for key in documented_keys)
             key = star if is_star else f"{path}.{name}" if path else name
-            if not is_star:
+            if not (is_star and isinstance(item, dict)):
                 found.setdefault(key, []).append(item)
             for more, values in printed(item, documented_keys, key).items():
                 found.setdefault(more, []).extend(values)

@@ -49,6 +49,9 @@ size_t pgs_rom_reader_memory_bytes(const pgs_rom_reader *reader);
 int pgs_rom_reader_pages(pgs_rom_reader *reader, const uint64_t *page_nos, size_t count, void *out,
                          int32_t *statuses_ret);
 
+/* Reads one page: pgs_rom_reader_pages with a count of 1, cheaper to call. */
+int pgs_rom_reader_page(pgs_rom_reader *reader, uint64_t page_no, void *out);
+
 /* Says how a page is stored, without reading it: its codec (PGS_CODEC_SAME: one
  * repeated word), and how many bytes of the image are its own or shared with
  * equal pages. Errors: PGS_E_RANGE, PGS_E_CORRUPT, PGS_E_ROM_ABSENT. */

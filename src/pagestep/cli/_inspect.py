@@ -23,13 +23,14 @@ def image_options(command: Any) -> Any:
         click.option(
             "--base", metavar="ADDRESS", help="Address of page 0, if not given by the file."
         ),
+        click.option("--arch", help="Instruction set, where the file does not say it."),
         click.option("--page-size", default=4096, show_default=True, help="Bytes of a page."),
     ):
         command = option(command)
     return command
 
 
-def open_image(path: str, *, raw: bool, base: str | None, page_size: int, **more: Any) -> Image:
+def open_image(path: str, *, base: str | None, **how: Any) -> Image:
     """Open the image that a command was given."""
     address = None
     if base is not None:
@@ -37,7 +38,7 @@ def open_image(path: str, *, raw: bool, base: str | None, page_size: int, **more
             address = int(base, 0)
         except ValueError:
             raise click.BadParameter(f"{base!r} is not an address such as 0x8000") from None
-    return Image.open(path, raw=raw, base=address, page_size=page_size, **more)
+    return Image.open(path, base=address, **how)
 
 
 def _describe(image: Image) -> dict[str, Any]:
