@@ -33,6 +33,12 @@ static inline struct rom_slot rom_slot_at(const struct pgs_rom *rom, uint32_t sl
     return found;
 }
 
+/* A page's checksum, 0 for one that was left out. */
+static inline uint32_t rom_checksum_at(const struct pgs_rom *rom, uint32_t page_no)
+{
+    return rom_load32(rom->tables[PGS_ROM_CHECKSUMS].at + (size_t)ROM_CHECKSUM_SIZE * page_no);
+}
+
 /* Where a group's first slot is, from the start of the page data. */
 static inline uint32_t rom_group_at(const struct pgs_rom *rom, uint32_t slot)
 {

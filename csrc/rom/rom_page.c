@@ -92,8 +92,7 @@ int pgs_rom_page(const struct pgs_rom *rom, uint32_t page_no, void *out)
         return error;
     kit->undo[place.coding[ROM_CODING_FILTER_AT]](out, rom->page_size,
                                                   rom->address + page_no * rom->page_size);
-    if (pgs_xxh32(out, rom->page_size, page_no) !=
-        rom_load32(rom->tables[PGS_ROM_CHECKSUMS].at + (size_t)ROM_CHECKSUM_SIZE * page_no))
+    if (pgs_xxh32(out, rom->page_size, page_no) != rom_checksum_at(rom, page_no))
         return PGS_E_CORRUPT;
     return PGS_OK;
 }

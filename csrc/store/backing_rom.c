@@ -20,9 +20,8 @@ struct rom_backing {
 static bool is_as_stored(const struct rom_backing *backing, uint64_t page_no, const void *page)
 {
     const struct pgs_rom *rom = pgs_rom_reader_rom(backing->reader);
-    const unsigned char *checksum =
-        rom->tables[PGS_ROM_CHECKSUMS].at + (size_t)ROM_CHECKSUM_SIZE * page_no;
-    return pgs_xxh32(page, rom->page_size, (uint32_t)page_no) == rom_load32(checksum);
+    return pgs_xxh32(page, rom->page_size, (uint32_t)page_no) ==
+           rom_checksum_at(rom, (uint32_t)page_no);
 }
 
 static int rom_page_in(void *ctx, uint64_t page_no, void *page)

@@ -19,6 +19,8 @@
 #include "rom/rom_internal.h"
 #include "store/backing.h"
 
+enum { PAGES_PER_TURN = 16 };
+
 struct coder_set {
     struct pgs_rom rom;
     struct pgs_rom_kit kit;
@@ -36,6 +38,7 @@ struct pgs_rom_reader {
     pthread_mutex_t lock; /* of what follows */
     pthread_cond_t is_free;
     struct coder_set *free_sets;
+    uint64_t next_ticket, serving; /* of threads that want a set */
     uint32_t set_count;
     struct coder_set sets[];
 };
@@ -241,13 +244,18 @@ size_t pgs_rom_reader_memory_bytes(const pgs_rom_reader *reader)
 
 /* -- reading ------------------------------------------------------------------ */
 
+/* In the order in which threads came: who gives a set back and wants another one
+ * does not go before who waits. */
 static struct coder_set *take_set(pgs_rom_reader *reader)
 {
     pthread_mutex_lock(&reader->lock);
-    while (!reader->free_sets)
+    uint64_t ticket = reader->next_ticket++;
+    while (!reader->free_sets || ticket != reader->serving)
         pthread_cond_wait(&reader->is_free, &reader->lock);
     struct coder_set *set = reader->free_sets;
     reader->free_sets = set->next;
+    if (++reader->serving != reader->next_ticket && reader->free_sets)
+        pthread_cond_broadcast(&reader->is_free);
     pthread_mutex_unlock(&reader->lock);
     return set;
 }
@@ -257,7 +265,8 @@ static void give_set(pgs_rom_reader *reader, struct coder_set *set)
     pthread_mutex_lock(&reader->lock);
     set->next = reader->free_sets;
     reader->free_sets = set;
-    pthread_cond_signal(&reader->is_free);
+    if (reader->serving != reader->next_ticket)
+        pthread_cond_broadcast(&reader->is_free);
     pthread_mutex_unlock(&reader->lock);
 }
 
@@ -267,8 +276,13 @@ int pgs_rom_reader_pages(pgs_rom_reader *reader, const uint64_t *page_nos, size_
     struct coder_set *set = take_set(reader);
     unsigned char *to = out;
     int first_error = PGS_OK;
+    /* Others may wait for the set: they get their turn between any few pages. */
     for (size_t i = 0; i < count && (statuses_ret || !first_error); i++) {
         int error = PGS_E_RANGE;
+        if (i % PAGES_PER_TURN == PAGES_PER_TURN - 1) {
+            give_set(reader, set);
+            set = take_set(reader);
+        }
         if (page_nos[i] < reader->rom.page_count)
             error = pgs_rom_page(&set->rom, (uint32_t)page_nos[i], to);
         if (statuses_ret)

@@ -11,7 +11,7 @@
 
 #define SEED UINT32_C(20261123)
 
-/* All the RAM that reading takes, beside 150 bytes of stack and a struct: one
+/* All the RAM that reading takes, beside a few hundred bytes of stack (docs/rom-footprint.csv) and a struct: one
  * page, and the dictionary if the image has it compressed. Only the check of
  * the whole image wants the tree. */
 static unsigned char page[64 << 10];

@@ -28,14 +28,14 @@ extern const unsigned long pagestep_rom_size;
 int up_fillpage(FAR struct tcb_s *tcb, FAR void *vpage)
 {
     static struct pgs_rom rom;
+    static bool is_open;
     uint32_t page_no = (uint32_t)(tcb->xcp.far - PG_LOCKED_VBASE) >> PAGESHIFT;
 
     /* The first fault opens the image; one worker thread fills all pages. No
      * RAM, because the dictionary is used where it lies. */
-    if (rom.page_count == 0 &&
-        (pgs_rom_open(pagestep_rom, pagestep_rom_size, &pgs_rom_kit_small, NULL, 0, &rom) !=
-             PGS_OK ||
-         rom.page_size != PAGESIZE))
-        return -EIO;
-    return pgs_rom_page(&rom, page_no, vpage) == PGS_OK ? OK : -EIO;
+    if (!is_open)
+        is_open = pgs_rom_open(pagestep_rom, pagestep_rom_size, &pgs_rom_kit_small, NULL, 0,
+                               &rom) == PGS_OK &&
+                  rom.page_size == PAGESIZE;
+    return is_open && pgs_rom_page(&rom, page_no, vpage) == PGS_OK ? OK : -EIO;
 }

@@ -25,7 +25,7 @@ from ._format import (
     RomSegment,
     Table,
 )
-from ._plan import CODEC_NAMES
+from ._rom import Rom
 from ._sign import sign
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class RomImage:
 
     Attributes:
         data: Its bytes.
-        image_bytes: Of the image's pages.
+        image_bytes: Of the image.
         page_count: Pages of the image.
         by_codec: Pages and stored bytes by what holds them: "raw", "lz4", "zstd", "same",
             "duplicate", "absent".
@@ -73,6 +73,13 @@ class RomImage:
     time_us_bound: float | None
     arch: str
     byteorder: str
+
+
+def _end_of(image: Image) -> int:
+    """Return the bytes of an image: what follows in the last page is padding."""
+    ends = [each.image_offset + each.size for each in image.extents]
+    ends += [each.offset + each.size for each in image.segments]
+    return max(ends, default=0)
 
 
 class Assembly:
@@ -117,7 +124,7 @@ class Assembly:
             erased_value=self.plan.erased_value,
             rom_size=rom_size,
             base=image.base % (1 << 64),
-            image_size=image.page_count * image.page_size,
+            image_size=_end_of(image),
             arch=image.arch,
             identity=bytes.fromhex(image.identity),
             root=contents.root,
@@ -152,8 +159,8 @@ class Assembly:
         return tables, at
 
     def size_without_data(self, options: Sequence[Option]) -> int:
-        """Return the bytes of everything but page data, if every option is used."""
-        return self._place([option.coding for option in options], 0)[1]
+        """Return the bytes of everything but page data, with these options."""
+        return self._place(list(dict.fromkeys(option.coding for option in options)), 0)[1]
 
     def assemble(
         self,
@@ -190,9 +197,7 @@ class Assembly:
         parts["signature"] = sign(head, self.plan.key) if self.plan.key else b""
         for name, part in parts.items():
             rom[tables[name].offset : tables[name].offset + len(part)] = part
-        return self._report(
-            bytes(rom), head, parts, [options[number] for number in numbers], sizes, bound
-        )
+        return self._report(bytes(rom), head, parts, [options[number] for number in numbers], bound)
 
     def _index(
         self, sizes: npt.NDArray[np.int64], coding_nos: npt.NDArray[np.int64]
@@ -224,27 +229,18 @@ class Assembly:
         head: bytes,
         parts: Mapping[str, bytes],
         options: Sequence[Option],
-        sizes: npt.NDArray[np.int64],
         bound: float | None,
     ) -> RomImage:
         contents = self.contents
-        by_codec: dict[str, tuple[int, int]] = {}
-        names = np.array([option.codec for option in options], dtype=np.str_)
-        for name in CODEC_NAMES:
-            of_codec = names == name
-            by_codec[name] = (int(of_codec.sum()), int(sizes[of_codec].sum()))
-        same, absent = int((contents.word_no >= 0).sum()), int(contents.is_absent.sum())
-        by_codec["same"] = (same, len(parts["words"]))
-        duplicates = len(contents.pages) - same - absent - len(sizes)
-        by_codec["duplicate"] = (duplicates, 0)
-        by_codec["absent"] = (absent, 0)
+        with Rom.open(rom, threads=1) as built:
+            by_codec = built.by_codec
         weight = contents.slot_weights
         cost = np.array([PAGE_US[option.codec] for option in options])
         index = ("words", "checksums", "groups", "pages", "slots")
         used = len(head) + sum(len(part) for part in parts.values())
         return RomImage(
             data=rom,
-            image_bytes=contents.pages.nbytes,
+            image_bytes=_end_of(self.image),
             page_count=len(contents.pages),
             by_codec=by_codec,
             header_bytes=len(head) + len(parts["signature"]),
@@ -252,7 +248,7 @@ class Assembly:
             dictionary_bytes=len(parts["dict_bytes"]),
             padding_bytes=len(rom) - used,
             ram_bytes=sum(each.size for each in self.dicts if each.codec_id),
-            time_us=float((weight * cost).sum() / max(weight.sum(), 1e-9)) if len(sizes) else 0.0,
+            time_us=float((weight * cost).sum() / max(weight.sum(), 1e-9)) if options else 0.0,
             time_us_bound=bound,
             arch=self.image.arch,
             byteorder=self.image.byteorder,

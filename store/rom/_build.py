@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pagestep.codecs import filter_for
-from pagestep.codecs.errors import RomTooLarge
+from pagestep.codecs.errors import InvalidArgument, RomTooLarge
 from pagestep.store._level import Level
 from pagestep.store._size import parse_size, show_size
 
@@ -28,7 +28,7 @@ from ._encode import (
     processors,
     store_dictionaries,
 )
-from ._format import NO_DICT
+from ._format import ARCH_SIZE, NO_DICT
 from ._plan import RomPlan
 
 if TYPE_CHECKING:
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
 _FAST = (Level.LAST_RESORT, Level.RELUCTANT)
 _DENSE = (Level.STEP_ON_IT,)
-_NEED_NAMES_MAX = 4
 _SLOTS_FEW = 256  # too few for a dictionary to pay for sure
 
 
@@ -54,7 +53,7 @@ def build_rom(
     """Build a ROM image.
 
     The same image and plan give the same bytes, whatever the number of threads, the machine
-    and the time, with the same versions of liblz4 and libzstd.
+    and the time, with the same versions of liblz4, libzstd, and the packages lz4 and zstandard.
 
     Args:
         image: What to store.
@@ -70,11 +69,21 @@ def build_rom(
     return _Build(image, plan or RomPlan(), threads or processors(), progress).run()
 
 
+class _Refused(RomTooLarge):
+    """It does not fit; the smallest that it can be is known."""
+
+    def __init__(self, message: str, smallest: int) -> None:
+        super().__init__(message)
+        self.smallest = smallest
+
+
 class _Build:
     """One run of ``build_rom``."""
 
     def __init__(self, image: Image, plan: RomPlan, threads: int, progress: Progress) -> None:
         self.image, self.plan, self.threads, self.progress = image, plan, threads, progress
+        if not image.arch.isascii() or len(image.arch) > ARCH_SIZE:
+            raise InvalidArgument(f"arch {image.arch!r}: at most {ARCH_SIZE} ASCII letters")
         progress("examining pages", 0, 0)
         self.contents: Contents = examine(
             image,
@@ -87,13 +96,23 @@ class _Build:
         self.filter = filter_for(image.arch)
 
     def run(self) -> RomImage:
-        """Build with dictionaries, and without where that may be smaller."""
+        """Build with dictionaries, and without where that may be better."""
         dictionaries = self._dictionaries()
-        with_them = self._with(dictionaries)
-        if not any(dictionaries) or len(self.slots) > _SLOTS_FEW:
-            return with_them
-        without = self._with([])
-        return min(with_them, without, key=lambda built: len(built.data))
+        ways = [dictionaries]
+        if any(dictionaries) and len(self.slots) <= _SLOTS_FEW:
+            ways.append([])
+        built: list[RomImage] = []
+        refused: list[_Refused] = []
+        for way in ways:
+            try:
+                built.append(self._with(way))
+            except _Refused as error:
+                refused.append(error)
+        if not built:
+            raise min(refused, key=lambda error: error.smallest) from None
+        if self.plan.size_max is None:
+            return min(built, key=lambda each: len(each.data))
+        return min(built, key=lambda each: (each.time_us, len(each.data)))
 
     def _groups(self) -> npt.NDArray[np.int64]:
         """Return the number of each slot's dictionary: code and data have little in common."""
@@ -114,9 +133,13 @@ class _Build:
     def _dictionary(self, slots: npt.NDArray[np.int64]) -> bytes:
         plan = self.plan
         stored = len(slots) * self.image.page_size
-        size = dictionary_size(stored, plan.dictionary, plan.codecs)
-        if plan.dictionary_size is not None:
-            size = parse_size(plan.dictionary_size, "dictionary size")
+        wanted = plan.dictionary_size
+        size = dictionary_size(
+            stored,
+            plan.dictionary,
+            plan.codecs,
+            None if wanted is None else parse_size(wanted, "dictionary size"),
+        )
         return make_dictionary(
             self.contents, self.image.base, slots, self.filter, size, plan.codecs
         )
@@ -215,12 +238,21 @@ class _Build:
             return np.lexsort((np.broadcast_to(cost, sizes.shape), sizes), axis=1)[:, 0], None
         size_max = parse_size(self.plan.size_max, "size_max")
         align = parse_size(self.plan.align, "align")
-        room = size_max // align * align - assembly.size_without_data(options)
         weight = self.contents.slot_weights
-        found = choose(sizes, weight[:, None] * cost, room)
+        times = weight[:, None] * cost
+        room = size_max // align * align
+        found = choose(sizes, times, room - assembly.size_without_data(options))
         if found is None:
-            smallest = int(sizes.min(axis=1).sum()) + assembly.size_without_data(options)
-            raise RomTooLarge(self._too_large(self.plan.padded(smallest), size_max, sizes))
+            # It may fit all the same, with the codings alone that the smallest choice needs.
+            smallest = np.lexsort((times, sizes), axis=1)[:, 0]
+            used = [options[number] for number in sorted(set(map(int, smallest)))]
+            found = choose(sizes, times, room - assembly.size_without_data(used))
+            if found is None or set(map(int, found.option)) - set(map(int, smallest)):
+                size = int(sizes.min(axis=1).sum())
+                size = self.plan.padded(size + assembly.size_without_data(used))
+                if size > room:
+                    raise _Refused(self._too_large(size, size_max, sizes), size)
+                return smallest, None
         return found.option, found.time_bound / max(float(weight.sum()), 1e-9)
 
     def _too_large(self, smallest: int, size_max: int, sizes: npt.NDArray[np.int64]) -> str:
@@ -242,14 +274,13 @@ class _Build:
         )
         missing, names = smallest - size_max, list[str]()
         for _, size, name in segments:
-            if missing <= 0 or len(names) == _NEED_NAMES_MAX:
-                break
-            names.append(f"{name} ({show_size(size)})")
-            missing -= size
-        if names:
-            remedy = f"leave out {', '.join(names)}" + (" and more" if missing > 0 else "")
+            if missing > 0 and size:
+                names.append(f"{name} ({show_size(size)})")
+                missing -= size
+        if missing > 0:
+            remedy = "no section that is left out could make it fit"
         else:
-            remedy = "nothing can be left out, as it has no sections"
+            remedy = f"leave out {', '.join(names)}"
         return (
             f"{self.image.name}: the smallest ROM image has {smallest:,} bytes, "
             f"{smallest - size_max:,} more than {size_max:,}: {remedy}"

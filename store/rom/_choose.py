@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 # Microseconds for a page of 4 KiB, to compare codecs with; measured on a desktop processor
-# (docs/BENCHMARKS.md). On others their relation is much the same.
+# (docs/decisions/0011-rom-building.md). On others their relation is much the same.
 PAGE_US: Final = {"raw": 0.3, "lz4": 1.5, "zstd": 8.0}
 
 
@@ -78,12 +78,12 @@ def _steps(
 ) -> list[tuple[int, int, int, float]]:
     """Return (page, option, bytes more, time saved), most time saved for each byte first.
 
-    The steps of a page come in its own order, because along a hull they get less and less
-    worth while.
+    The steps of a page come in its own order: along a hull they get less and less worth while,
+    and where rounding says otherwise they count as worth no more than the step before.
     """
     found: list[tuple[float, int, int, int, int, float]] = []
     for page, start in enumerate(smallest.tolist()):
-        at = start
+        at, least = start, np.inf
         for number in range(sizes.shape[1]):
             extra = sizes[page] - sizes[page, at]
             saved = times[page, at] - times[page]
@@ -91,9 +91,8 @@ def _steps(
             new = int(worth.argmax())
             if worth[new] <= 0:
                 break
-            found.append(
-                (-float(worth[new]), page, number, new, int(extra[new]), float(saved[new]))
-            )
+            least = min(least, float(worth[new]))
+            found.append((-least, page, number, new, int(extra[new]), float(saved[new])))
             at = new
     found.sort()
     return [(page, new, extra, saved) for _, page, _, new, extra, saved in found]

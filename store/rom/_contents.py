@@ -47,9 +47,11 @@ class Contents:
         is_absent: Pages left out, shape (page_count,), bool.
         is_in_place: Pages that are used where they lie, shape (page_count,), bool.
         is_code: Pages that hold instructions, and so branches; shape (page_count,), bool.
-        level: Of each page, the most careful of its segments', shape (page_count,).
+        level: Of each page, the most careful of its segments' and, where it owns equal pages,
+            of theirs; shape (page_count,).
         weight: How often each page is expected to be read, in relation to the others.
-        order: All pages, those that the trace touches first, as it touches them first.
+        order: All pages, those that the trace touches first, as it touches them or pages
+            that are equal to them first.
         root: Root of the tree of pages.
     """
 
@@ -107,22 +109,25 @@ def examine(
         segment_of(name)
     is_absent = _wholly_of(image, [segment_of(name) for name in leave_out])
     is_in_place = _any_of(len(pages), [segment_of(name) for name in in_place]) & ~is_absent
-    words, word_no = _same_filled(pages)
-    word_no[is_absent | is_in_place] = -1
+    words, word_no = _same_filled(pages, but=is_absent | is_in_place)
     leaves = [leaf_hash(b"" if out else page) for page, out in zip(pages, is_absent, strict=True)]
+    # What is used in place lies there for itself, even if another page has the same bytes.
+    owner = np.where(is_in_place, np.arange(len(pages)), _owners(leaves))
+    np.minimum.at(level, owner, level)
     weight, order = _use(trace, level)
+    first_use = np.argsort(order)
+    np.minimum.at(first_use, owner, first_use)
     return Contents(
         pages=pages,
         words=words,
         word_no=word_no,
-        # What is used in place lies there for itself, even if another page has the same bytes.
-        owner=np.where(is_in_place, np.arange(len(pages)), _owners(leaves)),
+        owner=owner,
         is_absent=is_absent,
         is_in_place=is_in_place,
         is_code=_any_of(len(pages), [[each for each in image.segments if "x" in each.flags]]),
         level=level,
         weight=weight,
-        order=order,
+        order=np.argsort(first_use, kind="stable"),
         root=tree_root(leaves),
     )
 
@@ -159,10 +164,10 @@ def _wholly_of(image: Image, found: list[list[Segment]]) -> npt.NDArray[np.bool_
 
 
 def _same_filled(
-    pages: npt.NDArray[np.uint8],
+    pages: npt.NDArray[np.uint8], *, but: npt.NDArray[np.bool_]
 ) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64]]:
     as_words = np.ascontiguousarray(pages).view(np.uint64)
-    is_same = (as_words == as_words[:, :1]).all(axis=1)
+    is_same = (as_words == as_words[:, :1]).all(axis=1) & ~but
     words, number = np.unique(as_words[is_same, 0], return_inverse=True)
     word_no = np.full(len(pages), -1, np.int64)
     word_no[is_same] = number

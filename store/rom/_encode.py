@@ -7,6 +7,7 @@ import math
 import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -71,14 +72,19 @@ def processors() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def dictionary_size(stored: int, use: DictionaryUse, codecs: Sequence[str]) -> int:
-    """Return the best size of a dictionary for so many bytes of pages, 0 for none.
+def dictionary_size(
+    stored: int, use: DictionaryUse, codecs: Sequence[str], wanted: int | None
+) -> int:
+    """Return the size of a dictionary for so many bytes of pages, 0 for none.
 
-    A 64th of them, to a power of two: by measurement (docs/BENCHMARKS.md). Half as much where
-    it is not compressed itself. LZ4 reaches no further than 64 KiB.
+    A 64th of them, to a power of two: by measurement (docs/decisions/0011-rom-building.md). Half
+    as much where it is not compressed itself. LZ4 reaches no further than 64 KiB. What is
+    wanted goes before, but for that.
     """
-    if use == "none" or not {"lz4", "zstd"} & set(codecs):
+    if use == "none" or not stored or not {"lz4", "zstd"} & set(codecs):
         return 0
+    if wanted is not None:
+        return wanted if "zstd" in codecs else min(wanted, _LZ4_REACH_BYTES)
     ideal = stored / (64 if use == "compressed" else 128)
     if ideal < DICT_SIZE_MIN:
         return 0
@@ -186,16 +192,7 @@ def encode(
         For each option, page number to bytes; pages that do not shrink are left out.
     """
     page_size = contents.pages.shape[1]
-    codecs = [
-        Codec(
-            option.codec,
-            level=option.level,
-            filter=option.filter,
-            dictionary=dictionaries[option.dict_no] if option.dict_no != NO_DICT else b"",
-            page_size=page_size,
-        )
-        for option, _ in work
-    ]
+    codecs: list[Codec] = []
 
     def piece(task: tuple[int, npt.NDArray[np.int64]]) -> tuple[int, dict[int, bytes]]:
         number, page_nos = task
@@ -214,13 +211,20 @@ def encode(
     ]
     found: list[dict[int, bytes]] = [{} for _ in work]
     done, total = 0, sum(len(page_nos) for _, page_nos in work)
-    with ThreadPoolExecutor(threads) as pool:
+    with ExitStack() as opened, ThreadPoolExecutor(threads) as pool:
+        for option, _ in work:
+            codec = Codec(
+                option.codec,
+                level=option.level,
+                filter=option.filter,
+                dictionary=dictionaries[option.dict_no] if option.dict_no != NO_DICT else b"",
+                page_size=page_size,
+            )
+            codecs.append(opened.enter_context(codec))
         for (number, coded), (_, page_nos) in zip(pool.map(piece, tasks), tasks, strict=True):
             found[number].update(coded)
             done += len(page_nos)
             progress("coding pages", done, total)
-    for codec in codecs:
-        codec.close()
     return found
 
 

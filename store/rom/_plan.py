@@ -34,7 +34,7 @@ class RomPlan:
             share has the most careful of their levels.
         in_place: Segments whose pages are stored raw and aligned, to be used where they lie.
         leave_out: Segments whose pages are not stored, if no other segment needs them.
-        trace: Blocks of a trace of the image: what it touches first is laid out first, and
+        trace: Blocks of a trace of the image, gone through once for each build: what it touches first is laid out first, and
             weighs by use where size is limited.
         size_max: Bytes that the ROM image may have, an int or text such as "2MiB"; None: the
             levels alone decide.

@@ -106,7 +106,11 @@ class Rom(Closing):
 
     @classmethod
     def open(
-        cls, path_or_buffer: str | os.PathLike[str] | AnyBuffer, *, threads: int | None = None
+        cls,
+        path_or_buffer: str | os.PathLike[str] | AnyBuffer,
+        *,
+        threads: int | None = None,
+        trusted: bytes | None = None,
     ) -> Self:
         """Open a ROM image. A file is mapped, not read: it must stay as it is.
 
@@ -114,12 +118,16 @@ class Rom(Closing):
             path_or_buffer: The file's path, or its bytes, which are not copied.
             threads: How many threads may decode at once; others wait. Each costs RAM.
                 None: as many as there are processors, at most 4.
+            trusted: The public key that must have signed it, 32 bytes; None asks for no
+                signature. A signature vouches for the header alone until ``verify`` has
+                held all pages against it.
 
         Returns:
             The ROM image; close it, or use it as a context manager.
 
         Raises:
             BadRom: It is no ROM image, or damaged.
+            BadSignature: It is not signed by whom it should be, or was changed since.
             Unsupported: It needs a codec that this reader lacks.
             StoreIOError: The file cannot be opened.
             InvalidArgument: ``threads`` is not from 1 to 64.
@@ -130,9 +138,13 @@ class Rom(Closing):
             raise BadRom(str(error)) from error
         try:
             sets = coder_sets_for(None) if threads is None else threads
-            return cls(RomReader(source.view(), source.name, sets))  # a view outlives its source
+            rom = cls(RomReader(source.view(), source.name, sets))  # a view outlives its source
         finally:
             source.close()
+        fault = "" if trusted is None else rom.signature_fault(trusted)
+        if fault:
+            raise BadSignature(f"{rom.name}: {fault}")
+        return rom
 
     # -- life ---------------------------------------------------------------------------
 
@@ -331,7 +343,7 @@ class Rom(Closing):
             Unsupported: It is signed, and the package cryptography is not installed.
             Closed: The ROM image is closed.
         """
-        fault = self._signature_fault(trusted)
+        fault = self.signature_fault(trusted)
         bad: list[int] = []
         root = tree_root(self._leaves(bad, progress))
         return RomCheck(tuple(bad), root == self.root and not bad, bool(self._signature()), fault)
@@ -350,7 +362,16 @@ class Rom(Closing):
     def _signature(self) -> bytes:
         return self._entries("signature", 1).tobytes()
 
-    def _signature_fault(self, trusted: bytes | None) -> str:
+    def signature_fault(self, trusted: bytes | None = None) -> str:
+        """Return what is wrong with the signature; nothing where there need not be one.
+
+        Args:
+            trusted: The public key that must have signed it, 32 bytes; None takes the one
+                that it names, which anybody can make.
+
+        Raises:
+            Unsupported: The package cryptography is not installed.
+        """
         signature = self._signature()
         if signature or trusted is not None:
             signed = self.reader.data[: self._header.block_size + 4].tobytes()

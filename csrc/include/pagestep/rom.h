@@ -117,6 +117,7 @@ int pgs_rom_ram_size(const void *base, size_t size, size_t *ram_size_ret);
 /* Opens the ROM image at `base`, of at most `size` bytes: checks header and
  * index, and decodes its dictionaries into `ram`, which must last as long as
  * rom_ret and may be NULL where none is needed. The kit must last as well.
+ * After an error *rom_ret is not to be used.
  *
  * Errors: PGS_E_ROM_MAGIC, PGS_E_ROM_FEATURE, PGS_E_ROM_TRUNCATED,
  * PGS_E_ROM_HEADER, PGS_E_ROM_TABLE, PGS_E_ROM_EXTENT, PGS_E_ROM_CODEC,

@@ -11,9 +11,15 @@ import numpy as np
 
 from pagestep import Image, Segment, show_size
 
-from ._output import console, print_json, table
+from ._output import console, number, print_json, table
 
 __all__ = ["image_options", "inspect", "open_image", "segment_facts"]
+
+
+_ARCHS = (
+    *("x86", "x86_64", "arm", "thumb", "arm64", "riscv32", "riscv64", "mips", "mips64"),
+    *("armeb", "thumbeb", "arm64eb", "riscv32eb", "riscv64eb", "ppc", "ppc64"),
+)
 
 
 def image_options(command: Any) -> Any:
@@ -23,7 +29,12 @@ def image_options(command: Any) -> Any:
         click.option(
             "--base", metavar="ADDRESS", help="Address of page 0, if not given by the file."
         ),
-        click.option("--arch", help="Instruction set, where the file does not say it."),
+        click.option(
+            "--arch",
+            type=click.Choice(_ARCHS, case_sensitive=False),
+            metavar="ARCH",
+            help="Instruction set, where the file does not say it.",
+        ),
         click.option("--page-size", default=4096, show_default=True, help="Bytes of a page."),
     ):
         command = option(command)
@@ -32,12 +43,7 @@ def image_options(command: Any) -> Any:
 
 def open_image(path: str, *, base: str | None, **how: Any) -> Image:
     """Open the image that a command was given."""
-    address = None
-    if base is not None:
-        try:
-            address = int(base, 0)
-        except ValueError:
-            raise click.BadParameter(f"{base!r} is not an address such as 0x8000") from None
+    address = None if base is None else number(base, "--base")
     return Image.open(path, base=address, **how)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import sys
-import time
+import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import IO, Any
@@ -17,7 +17,7 @@ from rich.table import Table
 
 from pagestep import PageStepError
 
-__all__ = ["Group", "busy", "console", "print_json", "progress", "stages", "table"]
+__all__ = ["Group", "busy", "console", "number", "print_json", "progress", "stages", "table"]
 
 # In a pipe lines are as long as they are. No markup: "[x]" in a file's name is its name.
 _PIPE_WIDTH = 10_000
@@ -81,6 +81,16 @@ def _one_line() -> Generator[None]:
         raise _Failure(_usage(error)) from error
     except (PageStepError, OSError, MemoryError) as error:
         raise _Failure(_reason(error)) from error
+
+
+def number(text: str, option: str) -> int:
+    """Return the number that an option was given, such as 4096 or 0x1000."""
+    try:
+        return int(text, 0)
+    except ValueError:
+        raise click.BadParameter(
+            f"{text!r} is not a number such as 0x8000", param_hint=option
+        ) from None
 
 
 def print_json(value: dict[str, Any]) -> None:
@@ -148,16 +158,17 @@ def stages() -> Generator[Callable[[str, int, int], None]]:
         disable=not sys.stderr.isatty(),
     )
     task = shown.add_task("", total=None)
-    started = time.monotonic()
+    # By the clock, not by calls: some stages make none.
+    start = threading.Timer(_PROGRESS_AFTER_S, shown.start)
+    start.daemon = True
+    if sys.stderr.isatty():
+        start.start()
 
     def show(what: str, done: int, total: int) -> None:
-        if not shown.live.is_started and (
-            not total or time.monotonic() - started > _PROGRESS_AFTER_S
-        ):
-            shown.start()
         shown.update(task, description=what, completed=done, total=total or None)
 
     try:
         yield show
     finally:
+        start.cancel()
         shown.stop()

@@ -17,7 +17,7 @@ from pagestep.store.rom.output import FORMATS, render
 from pagestep.store.trace import Trace
 
 from ._inspect import image_options, open_image
-from ._output import console, print_json, stages, table
+from ._output import console, number, print_json, stages, table
 from ._rom_read import CALLED
 
 __all__ = ["rom_build"]
@@ -37,15 +37,6 @@ def _levels(given: tuple[str, ...]) -> dict[str, Level]:
             )
         levels[section] = Level[name.upper()]
     return levels
-
-
-def _number(text: str, option: str) -> int:
-    try:
-        return int(text, 0)
-    except ValueError:
-        raise click.BadParameter(
-            f"{text!r} is not a number such as 0x8000", param_hint=option
-        ) from None
 
 
 @contextmanager
@@ -71,17 +62,20 @@ def _formats(given: str | None, out: Path) -> list[str]:
 
 
 def _paths(formats: list[str], out: Path) -> dict[str, Path]:
+    """Return a path for each format: OUT itself for one, OUT with each one's suffix for several."""
     if len(formats) == 1:
         return {formats[0]: out}
-    return {name: out.with_suffix(FORMATS[name].suffix) for name in formats}
+    known = out.suffix in {each.suffix for each in FORMATS.values()}
+    base = out.with_suffix("") if known else out
+    return {name: base.with_name(base.name + FORMATS[name].suffix) for name in formats}
 
 
 def _write(built: RomImage, outputs: dict[str, Path], options: dict[str, Any]) -> None:
-    """Write all outputs, or none where one cannot be made."""
-    made = {path: render(built.data, name, **options) for name, path in outputs.items()}
-    for path, content in made.items():
-        with WrittenBeside(path) as file:
-            file.write(content)
+    """Write all outputs; where one cannot be written, none of them appears."""
+    with ExitStack() as files:
+        for name, path in outputs.items():
+            content = render(built.data, name, **options)
+            files.enter_context(WrittenBeside(path)).write(content)
 
 
 def _found(built: RomImage, outputs: dict[str, Path]) -> dict[str, Any]:
@@ -122,8 +116,8 @@ def _show(built: RomImage, outputs: dict[str, Path]) -> None:
     table("What the ROM image holds", ["", "pages", "bytes"], rows)
     if built.time_us_bound is not None:
         console.print(
-            f"\nexpected time of a page {built.time_us:.3f} µs; no choice of codecs that fits is "
-            f"below {built.time_us_bound:.3f} µs"
+            f"\nexpected time of a page {built.time_us:.3f} µs; with these dictionaries no choice of "
+            f"codecs that fits is below {built.time_us_bound:.3f} µs"
         )
     console.print(f"\nto open it a target needs {show_size(built.ram_bytes)} of RAM")
     for name, path in outputs.items():
@@ -163,7 +157,7 @@ def _show(built: RomImage, outputs: dict[str, Path]) -> None:
     "--format",
     "formats",
     metavar="FORMAT,…",
-    help=f"Of {', '.join(FORMATS)}; else by OUT's suffix.",
+    help=f"Of {', '.join(FORMATS)}; else by OUT's suffix. Of several each adds its suffix to OUT.",
 )
 @click.option("--load-addr", default="0", show_default=True, help="For hex, srec and uf2.")
 @click.option("--name", default="pagestep_rom", show_default=True, help="Symbol, for c and elf.")
@@ -196,8 +190,8 @@ def rom_build(
     outputs = _paths(_formats(formats, out), out)
     options: dict[str, Any] = {
         "name": name,
-        "load_address": _number(load_addr, "--load-addr"),
-        "uf2_family": _number(uf2_family, "--uf2-family") if uf2_family else None,
+        "load_address": number(load_addr, "--load-addr"),
+        "uf2_family": number(uf2_family, "--uf2-family") if uf2_family else None,
     }
     with (
         open_image(str(image), **how) as opened,
@@ -214,7 +208,7 @@ def rom_build(
             dictionary=dictionary,
             dictionary_size=dictionary_size,
             align=align,
-            erased_value=_number(erased_val, "--erased-val"),
+            erased_value=number(erased_val, "--erased-val"),
             key=read_private_key(key) if key is not None else None,
         )
         options |= {
@@ -222,6 +216,11 @@ def rom_build(
             "byteorder": opened.byteorder,
             "align": opened.page_size if in_place else 8,
         }
+        if in_place and options["load_address"] % opened.page_size:
+            raise click.BadParameter(
+                f"{load_addr}: pages that are used in place need a multiple of {opened.page_size}",
+                param_hint="--load-addr",
+            )
         for each in outputs:
             render(b"\0", each, **options)  # so that a wrong option is not found minutes later
         built = build_rom(opened, plan, threads=threads, progress=progress)
