@@ -15,6 +15,7 @@ __all__ = [
     "DirtyPage",
     "InvalidArgument",
     "NoSuchPage",
+    "NotARom",
     "PageStepError",
     "PinnedPage",
     "RomTooLarge",
@@ -86,6 +87,10 @@ class BadRom(PageStepError, ValueError):
     """A ROM image that cannot be read: what is wrong, and what to do."""
 
 
+class NotARom(BadRom):
+    """A file that is no ROM image at all."""
+
+
 class BadSignature(BadRom):
     """A ROM image that is not signed, or not by whom it should be, or was changed since."""
 
@@ -109,7 +114,8 @@ _BY_CODE: dict[int, type[PageStepError]] = {
     -8: PinnedPage,
     -9: DirtyPage,
     -10: Unsupported,
-    **dict.fromkeys(range(-17, -10), BadRom),
+    -11: NotARom,
+    **dict.fromkeys(range(-17, -11), BadRom),
     -18: Unsupported,
     -19: AbsentPage,
 }

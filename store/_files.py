@@ -46,7 +46,11 @@ class WrittenBeside:
             self.file = open(path, "wb")  # noqa: SIM115 - keep() and discard() close it
             return
         self._beside = self._path.with_name(f".pagestep-{secrets.token_hex(4)}")
-        self.file = open(self._beside, "xb")  # noqa: SIM115
+        try:
+            self.file = open(self._beside, "xb")  # noqa: SIM115
+        except OSError as error:
+            error.filename = os.fspath(path)  # the other name says nothing to anybody
+            raise
         if old is not None:
             try:
                 os.fchmod(self.file.fileno(), stat.S_IMODE(old.st_mode) & 0o777)
@@ -94,5 +98,7 @@ class WrittenBeside:
         """Keep the file, or discard it where the block ends by an exception."""
         if exc_type is None:
             self.keep()
-        else:
-            self.discard()
+            return
+        if isinstance(exc, OSError) and exc.filename is None:
+            exc.filename = str(self._path)  # a write does not know what it writes to
+        self.discard()

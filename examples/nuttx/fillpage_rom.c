@@ -9,6 +9,7 @@
 #include <nuttx/config.h>
 
 #include <errno.h>
+#include <stdbool.h>
 
 #include <nuttx/page.h>
 #include <nuttx/sched.h>

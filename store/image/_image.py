@@ -176,6 +176,8 @@ class Image(Closing):
             layout = elf_layout(elf, page_size=page_size, base=base, max_size=max_size)
             return cls(unpacked, layout, elf, arch or elf.arch, elf.byteorder, system_map)
         if kernel is None and base is None and not raw:
+            if source.read(0, 8) == b"\x89PGSROM\n":
+                raise BadImage(f"{source.name}: a ROM image: what it holds, `pagestep rom` says")
             head = source.read(0, 8).hex(" ")
             raise BadImage(
                 f"{source.name}: begins with {head}, which is no ELF file, kernel or compressed "

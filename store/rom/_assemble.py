@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -50,7 +50,7 @@ class RomImage:
         by_codec: Pages and stored bytes by what holds them: "raw", "lz4", "zstd", "same",
             "duplicate", "absent".
         header_bytes: Of header block and signature.
-        index_bytes: Of words, checksums, groups, page and slot entries.
+        index_bytes: Of checksums, groups, page and slot entries; words are by_codec's "same".
         dictionary_bytes: As they are stored.
         padding_bytes: Between tables and behind them.
         ram_bytes: That a target needs for dictionaries when it opens the image.
@@ -60,7 +60,7 @@ class RomImage:
         byteorder: The image's.
     """
 
-    data: bytes
+    data: bytes = field(repr=False)
     image_bytes: int
     page_count: int
     by_codec: dict[str, tuple[int, int]]
@@ -236,7 +236,7 @@ class Assembly:
             by_codec = built.by_codec
         weight = contents.slot_weights
         cost = np.array([PAGE_US[option.codec] for option in options])
-        index = ("words", "checksums", "groups", "pages", "slots")
+        index = ("checksums", "groups", "pages", "slots")
         used = len(head) + sum(len(part) for part in parts.values())
         return RomImage(
             data=rom,

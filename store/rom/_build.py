@@ -277,8 +277,10 @@ class _Build:
             if missing > 0 and size:
                 names.append(f"{name} ({show_size(size)})")
                 missing -= size
-        if missing > 0:
-            remedy = "no section that is left out could make it fit"
+        if missing > 0 and self.plan.in_place:
+            remedy = "use fewer sections in place"
+        elif missing > 0:
+            remedy = "nothing can be left out that would make it fit"
         else:
             remedy = f"leave out {', '.join(names)}"
         return (

@@ -141,7 +141,7 @@ def _segment_finder(image: Image) -> Callable[[str], list[Segment]]:
         if name not in by_name:
             near = difflib.get_close_matches(name, by_name, 1)
             hint = f"; did you mean {near[0]!r}?" if near else f": it has {', '.join(by_name)}"
-            raise InvalidArgument(f"{image.name} has no segment {name!r}{hint}")
+            raise InvalidArgument(f"{image.name} has no section {name!r}{hint}")
         return by_name[name]
 
     return find

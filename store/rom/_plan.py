@@ -62,9 +62,19 @@ class RomPlan:
         """Refuse what cannot be.
 
         Raises:
-            InvalidArgument: A codec, a dictionary's use or size, alignment or erased value out of
-                range.
+            InvalidArgument: Something is out of range, or goes with nothing else.
         """
+        for name in ("codecs", "in_place", "leave_out"):
+            if isinstance(getattr(self, name), str):
+                raise InvalidArgument(f"{name} {getattr(self, name)!r}: must be a list of names")
+        for name, level in self.levels.items():
+            if level not in tuple(Level):
+                raise InvalidArgument(f"level {level!r} of {name}: not a pagestep.Level")
+        both = sorted(set(self.in_place) & set(self.leave_out))
+        if both:
+            raise InvalidArgument(f"{both[0]} cannot be used in place and left out")
+        if self.size_max is not None:
+            parse_size(self.size_max, "size_max")
         if not self.codecs:
             raise InvalidArgument(f"no codec: give one or more of {', '.join(CODEC_NAMES)}")
         unknown = [name for name in self.codecs if name not in CODEC_NAMES]
@@ -75,6 +85,8 @@ class RomPlan:
                 f"dictionary {self.dictionary!r}: not one of compressed, in-place, none"
             )
         if self.dictionary_size is not None:
+            if self.dictionary == "none":
+                raise InvalidArgument("a size for a dictionary, and dictionary 'none': give one")
             size = parse_size(self.dictionary_size, "dictionary size")
             if not DICT_SIZE_MIN <= size <= DICT_SIZE_MAX:
                 raise InvalidArgument(f"dictionary size {size}: must be from 1 KiB to 1 MiB")

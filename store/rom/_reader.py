@@ -22,7 +22,8 @@ _read_page = lib.pgs_rom_reader_page  # looked up once
 _CODER_SETS = 4
 _AGAIN = "copy or write it again, or build it anew"
 _REMEDIES = {
-    lib.PGS_E_ROM_MAGIC: "it does not begin as one; make one of an image with `pagestep rom build`",
+    lib.PGS_E_ROM_MAGIC: "it does not begin as one, or ends at once; make one of an image with "
+    "`pagestep rom build`, or its raw bytes of what was built for a flash tool or linker",
     lib.PGS_E_ROM_FEATURE: "use a newer pagestep, or build it with this one",
     lib.PGS_E_ROM_TRUNCATED: _AGAIN,
     lib.PGS_E_ROM_HEADER: _AGAIN,

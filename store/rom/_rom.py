@@ -41,12 +41,14 @@ class RomCheck:
 
     Attributes:
         bad_pages: Numbers of the pages that cannot be read.
+        absent_count: Pages that were left out.
         root_holds: Whether all pages together are those that the header speaks of.
         is_signed: Whether it has a signature.
         signature_fault: What is wrong with the signature, or with there being none; or "".
     """
 
     bad_pages: tuple[int, ...]
+    absent_count: int
     root_holds: bool
     is_signed: bool
     signature_fault: str
@@ -346,7 +348,13 @@ class Rom(Closing):
         fault = self.signature_fault(trusted)
         bad: list[int] = []
         root = tree_root(self._leaves(bad, progress))
-        return RomCheck(tuple(bad), root == self.root and not bad, bool(self._signature()), fault)
+        return RomCheck(
+            tuple(bad),
+            self.by_codec["absent"][0],
+            root == self.root and not bad,
+            bool(self._signature()),
+            fault,
+        )
 
     def _leaves(self, bad: list[int], progress: Callable[[int], Any] | None) -> Iterator[bytes]:
         for first, pages, statuses in self._batches():

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -152,7 +153,12 @@ def test_tables_for_people(elf: Path, rom: Path) -> None:
         (["--level", ".txt=EAGER"], [".txt", "did you mean '.text'"]),
         (["--in-place", "nothing"], ["nothing"]),
         (["--leave-out", ".dat"], ["did you mean '.data'"]),
-        (["--max-size", "1KiB"], ["smallest", "leave out"]),
+        (["--max-size", "1KiB"], ["smallest", "nothing can be left out"]),
+        (["--in-place", ".text", "--leave-out", ".text"], [".text"]),
+        (["--level", ".text=NORMAL", "--level", ".text=EAGER"], ["two levels"]),
+        (["--dictionary", "none", "--dictionary-size", "4KiB"], ["none"]),
+        (["--arch", "thubm"], ["thubm", "thumb"]),
+        (["--in-place", ".text", "--format", "hex", "--load-addr", "0x100"], ["512"]),
         (["--max-size", "few"], ["few"]),
         (["--align", "3"], ["power of two"]),
         (["--erased-val", "300"], ["255"]),
@@ -258,6 +264,7 @@ def test_signatures(elf: Path, tmp_path: Path) -> None:
     unsigned = run("rom", "verify", out, "--key", public)
     assert unsigned.exit_code == 1
     assert "not signed" in unsigned.stdout
+    assert_refused(run("rom", "extract", out, "-o", tmp_path / "flat", "--key", public), "not signed")
     assert_refused(run(*arguments, "--sign", elf), "private key")
     assert_refused(run("rom", "verify", out, "--key", elf), "public key")
 
@@ -274,20 +281,75 @@ def test_extract(elf: Path, rom: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("command", ["info", "verify"])
-def test_what_is_no_rom(command: str, elf: Path, rom: Path, tmp_path: Path) -> None:
+def test_what_is_no_rom(command: str, elf: Path, tmp_path: Path) -> None:
     assert_refused(run("rom", command, elf), "vmlinux [old]", "not a ROM image")
     assert_refused(run("rom", command, tmp_path / "nothing"), "nothing")
-    assert_refused(run("rom", command, tmp_path), "not a file")
-    data = bytearray(rom.read_bytes())
+
+
+def test_a_rom_that_cannot_be_opened(rom: Path, tmp_path: Path) -> None:
     short = tmp_path / "short.rom"
-    short.write_bytes(data[:-1])
-    assert_refused(run("rom", command, short), "shorter than its header says")
-    data[40] ^= 1
-    short.write_bytes(data)
-    assert_refused(run("rom", command, short), "header is damaged")
-    data[24] ^= 1
-    short.write_bytes(data)
-    assert_refused(run("rom", command, short), "does not know")
+    data = bytearray(rom.read_bytes())
+    damages = {
+        "shorter than its header says": data[:-1],
+        "header is damaged": data[:40] + bytes([data[40] ^ 1]) + data[41:],
+        "does not know": data[:24] + bytes([data[24] ^ 1]) + data[25:],
+    }
+    for words, damaged in damages.items():
+        short.write_bytes(damaged)
+        assert_refused(run("rom", "info", short), words)
+        # Whether it is whole has an answer: it is not.
+        result = run("rom", "verify", short)
+        assert (result.exit_code, result.stderr) == (1, "")
+        assert words in result.stdout
+        found = json.loads(run("rom", "verify", short, "--json").stdout)
+        assert_documented("rom verify", found)
+        assert not found["ok"]
+        assert words in found["fault"]
+
+
+def test_what_is_read_is_not_written_over(elf: Path, rom: Path, tmp_path: Path) -> None:
+    key = pem(tmp_path / "key.pem", Ed25519PrivateKey.generate(), private=True)
+    link = tmp_path / "link"
+    link.symlink_to(elf)
+    for out, more in ((elf, []), (link, []), (key, ["--sign", key])):
+        before = out.read_bytes()
+        assert_refused(run("rom", "build", elf, "-o", out, *more), "is read")
+        assert out.read_bytes() == before
+    assert_refused(run("rom", "extract", rom, "-o", rom), "is read")
+
+
+def test_names_of_several_outputs(elf: Path, tmp_path: Path) -> None:
+    source = tmp_path / "kernel-6.c"
+    source.write_text("mine")
+    found = run_json("rom", "build", elf, "-o", tmp_path / "kernel-6.1", "--format", "bin,c")
+    assert found["outputs"] == {
+        "bin": str(tmp_path / "kernel-6.1.bin"),
+        "c": str(tmp_path / "kernel-6.1.c"),
+    }
+    assert source.read_text() == "mine"
+    assert_refused(run("rom", "build", elf, "-o", tmp_path / "a.elf"), "--format")
+
+
+def test_left_out_pages_are_not_praised(elf: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.rom"
+    run("rom", "build", elf, "-o", out, "--page-size", PAGE, "--leave-out", ".data")
+    assert "68 of 128 pages are as they were stored, 60 were left out" in run("rom", "verify", out).stdout
+    assert run_json("rom", "verify", out)["absent_pages"] == 60
+
+
+def test_an_odd_number_of_bytes_comes_back(tmp_path: Path) -> None:
+    firmware, out, back = (tmp_path / name for name in ("fw.bin", "fw.rom", "fw.back"))
+    firmware.write_bytes(bytes(range(250)) * 20)
+    assert run("rom", "build", firmware, "--raw", "-o", out).exit_code == 0
+    found = run_json("rom", "extract", out, "-o", back)
+    assert_documented("rom extract", found)
+    assert back.read_bytes() == firmware.read_bytes()
+    assert found["image_bytes"] == 5000
+
+
+def test_errors_name_the_output(elf: Path, tmp_path: Path) -> None:
+    assert_refused(run("rom", "build", elf, "-o", tmp_path / "no" / "a.rom"), "no/a.rom")
+    assert_refused(run("rom", "build", elf, "-o", "/dev/full"), "/dev/full")
 
 
 @pytest.mark.kernel

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import re
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ from pagestep import (
 )
 from pagestep.store.trace import Block, generate
 
-from .images import PAGE, elf_bytes, open_image
+from .images import PAGE, branchy, elf_bytes, open_image
 
 
 def read_back(image: Image, built: RomImage) -> None:
@@ -65,7 +66,7 @@ def test_the_parts_are_the_whole() -> None:
             + built.index_bytes
             + built.dictionary_bytes
             + built.padding_bytes
-            + sum(size for name, (_, size) in built.by_codec.items() if name != "same")
+            + sum(size for _, size in built.by_codec.values())
         )
         assert sum(pages for pages, _ in built.by_codec.values()) == image.page_count
 
@@ -411,3 +412,87 @@ def test_a_generated_trace_will_do() -> None:
     with open_image() as image:
         events = generate(image.page_count, events=50_000, seed=1)
         read_back(image, build_rom(image, RomPlan(trace=events, size_max="1MiB")))
+
+
+# -- few pages, where dictionaries may not pay --------------------------------------------------
+
+
+def test_a_limit_between_with_and_without_a_dictionary() -> None:
+    with open_image(30, 30, 0) as image:
+        dense = {segment.name: Level.STEP_ON_IT for segment in image.segments}
+        smallest = len(build_rom(image, RomPlan(levels=dense)).data)
+        times: list[float] = []
+        for size_max in range(smallest, smallest + 8000, 613):
+            built = build_rom(image, RomPlan(size_max=size_max))
+            assert len(built.data) <= size_max
+            read_back(image, built)
+            times.append(built.time_us)
+            for dictionary in ("none", "compressed"):
+                plan = RomPlan(size_max=size_max, dictionary=dictionary)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+                try:
+                    assert built.time_us <= build_rom(image, plan).time_us + 1e-9
+                except RomTooLarge:
+                    continue
+        assert times == sorted(times, reverse=True)
+
+
+def test_the_smallest_size_that_is_said_is_one_that_fits() -> None:
+    with open_image(30, 30, 0) as image:
+        with pytest.raises(RomTooLarge) as caught:
+            build_rom(image, RomPlan(size_max=1000))
+        smallest = int(re.search(r"has ([\d,]+) bytes", str(caught.value))[1].replace(",", ""))  # type: ignore[index]  # pyright: ignore[reportOptionalSubscript]
+        assert len(build_rom(image, RomPlan(size_max=smallest)).data) == smallest
+        with pytest.raises(RomTooLarge):
+            build_rom(image, RomPlan(size_max=smallest - 1))
+
+
+def test_equal_pages_have_the_most_careful_level_of_them() -> None:
+    with open_image(20, 0, 20) as image:
+        flat = image.flat().copy()
+    flat[30] = flat[2]
+    levels = {".text": Level.NORMAL, ".init.text": Level.LAST_RESORT}
+    with Image.open(elf_bytes(flat[:20], flat[:0], flat[20:]), page_size=PAGE) as image:
+        built = build_rom(image, RomPlan(levels=levels, dictionary="none"))
+        assert built.by_codec["duplicate"][0] == 1
+        assert built.by_codec["lz4"][0] == 20  # 19 and the one that .text shares
+        # Touched second as page 30, it is laid out second as page 2.
+        plan = RomPlan(codecs=("raw",), trace=trace_of([25, 30, 4]))
+        built = build_rom(image, plan)
+        offsets = [built.data.index(flat[number].tobytes()) for number in (25, 2, 4)]
+        assert offsets == sorted(offsets)
+
+
+def test_words_of_pages_left_out_are_not_kept() -> None:
+    pages = np.concatenate([branchy(8), np.full((2, PAGE), 0xA5, np.uint8)])
+    with Image.open(elf_bytes(pages[:8], pages[8:], pages[:0]), page_size=PAGE) as image:
+        built = build_rom(image, RomPlan(leave_out=[".data"]))
+        assert built.by_codec["same"] == (0, 0)
+        assert bytes([0xA5] * 8) not in built.data
+
+
+def test_a_dictionary_for_nothing() -> None:
+    with open_image(40, 0, 0) as image:
+        plan = RomPlan(in_place=[".text", ".data", ".init.text"], dictionary_size=16384)
+        assert build_rom(image, plan).dictionary_bytes == 0
+    with pytest.raises(InvalidArgument, match="give one"):
+        RomPlan(dictionary="none", dictionary_size=4096)
+    with open_image(400, 400) as image:
+        reach = build_rom(image, RomPlan(codecs=("lz4",), dictionary_size="1MiB"))
+        assert reach.ram_bytes <= 2 * 65536
+
+
+def test_bytes_behind_the_image_are_no_part_of_it() -> None:
+    with Image.open(bytes(range(250)) * 20, raw=True, page_size=PAGE) as image:
+        built = build_rom(image)
+        assert built.image_bytes == 5000
+    with Rom.open(built.data) as rom:
+        assert rom.extract() == bytes(range(250)) * 20
+
+
+def test_an_instruction_set_that_no_header_holds() -> None:
+    for arch in ("é", "a" * 17):
+        with (
+            Image.open(bytes(5000), raw=True, arch=arch) as image,
+            pytest.raises(InvalidArgument, match="16 ASCII"),
+        ):
+            build_rom(image)

@@ -6,8 +6,9 @@ from __future__ import annotations
 import json
 import sys
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
+from pathlib import Path
 from typing import IO, Any
 
 import click
@@ -17,7 +18,17 @@ from rich.table import Table
 
 from pagestep import PageStepError
 
-__all__ = ["Group", "busy", "console", "number", "print_json", "progress", "stages", "table"]
+__all__ = [
+    "Group",
+    "busy",
+    "console",
+    "keep_apart",
+    "number",
+    "print_json",
+    "progress",
+    "stages",
+    "table",
+]
 
 # In a pipe lines are as long as they are. No markup: "[x]" in a file's name is its name.
 _PIPE_WIDTH = 10_000
@@ -70,11 +81,19 @@ class Group(click.Group):
             return super().invoke(ctx)
 
 
+class _Interrupted(_Failure):
+    """Stopped from the keyboard."""
+
+    exit_code = 130
+
+
 @contextmanager
 def _one_line() -> Generator[None]:
     """Turn errors of the library, of files and of usage into one line."""
     try:
         yield
+    except KeyboardInterrupt:
+        raise _Interrupted("interrupted") from None
     except (click.exceptions.NoArgsIsHelpError, BrokenPipeError):
         raise  # help, which has many lines; and a reader who has seen enough
     except click.UsageError as error:
@@ -91,6 +110,14 @@ def number(text: str, option: str) -> int:
         raise click.BadParameter(
             f"{text!r} is not a number such as 0x8000", param_hint=option
         ) from None
+
+
+def keep_apart(inputs: Iterable[Path | None], outputs: Iterable[Path]) -> None:
+    """Refuse to write over what is read."""
+    for given in inputs:
+        for out in outputs:
+            if given is not None and out.exists() and given.exists() and out.samefile(given):
+                raise click.UsageError(f"{out} is read: give the output another name")
 
 
 def print_json(value: dict[str, Any]) -> None:

@@ -19,7 +19,7 @@ from pagestep.store.trace import Block, Trace, generate
 from ._inspect import image_options, open_image
 from ._output import busy, console, print_json, progress, table
 
-__all__ = ["replay"]
+__all__ = ["naming", "replay"]
 
 _GENERATED_EVENTS = 2_000_000
 _DICTIONARY_BYTES, _DICTIONARY_BYTES_MIN = 64 << 10, 1 << 10
@@ -42,7 +42,7 @@ def _trace_of(
     if path is None:
         made = generate(image.page_count, events=_GENERATED_EVENTS, seed=seed)
         return made, _GENERATED_EVENTS, f"generated, seed {seed}: not a recording"
-    with _naming(path):
+    with naming(path):
         trace = life.enter_context(Trace.open(path))
         trace.require_image(bytes.fromhex(image.identity), image.page_count, image.page_size)
         totals = trace.totals()
@@ -50,7 +50,7 @@ def _trace_of(
 
 
 @contextmanager
-def _naming(path: Path) -> Generator[None]:
+def naming(path: Path | None) -> Generator[None]:
     """Say in errors of a trace which file it is."""
     try:
         yield
@@ -59,7 +59,7 @@ def _naming(path: Path) -> Generator[None]:
 
 
 def _blocks(trace: Trace, path: Path) -> Iterator[Block]:
-    with _naming(path):
+    with naming(path):
         yield from trace
 
 

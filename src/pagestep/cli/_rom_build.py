@@ -17,7 +17,8 @@ from pagestep.store.rom.output import FORMATS, render
 from pagestep.store.trace import Trace
 
 from ._inspect import image_options, open_image
-from ._output import console, number, print_json, stages, table
+from ._output import console, keep_apart, number, print_json, stages, table
+from ._replay import naming
 from ._rom_read import CALLED
 
 __all__ = ["rom_build"]
@@ -35,24 +36,37 @@ def _levels(given: tuple[str, ...]) -> dict[str, Level]:
                 f"{each!r} is not SECTION=LEVEL, with a level of {', '.join(Level.__members__)}",
                 param_hint="--level",
             )
-        levels[section] = Level[name.upper()]
+        level = Level[name.upper()]
+        if levels.setdefault(section, level) != level:
+            raise click.BadParameter(f"{section} is given two levels", param_hint="--level")
     return levels
 
 
 @contextmanager
 def _trace_of(path: Path | None, image: Image) -> Generator[Trace | None]:
-    with ExitStack() as stack:
+    with naming(path), ExitStack() as stack:
         trace = stack.enter_context(Trace.open(path)) if path is not None else None
         if trace is not None:
             trace.require_image(bytes.fromhex(image.identity), image.page_count, image.page_size)
         yield trace
 
 
+_SUFFIXES = {
+    **{each.suffix: name for name, each in FORMATS.items()},
+    **dict.fromkeys((".ihex", ".ihx"), "hex"),
+    **dict.fromkeys((".s19", ".s28", ".s37", ".mot"), "srec"),
+}
+_MISLEADING = (".elf", ".h", ".s", ".so", ".a")
+
+
 def _formats(given: str | None, out: Path) -> list[str]:
     """Return the formats asked for, or the one that the file's name says; else plain bytes."""
+    suffix = out.suffix.lower()
     if given is None:
-        return [next((name for name, each in FORMATS.items() if each.suffix == out.suffix), "bin")]
-    formats = given.split(",")
+        if suffix in _MISLEADING:
+            raise click.UsageError(f"{out}: no format of that suffix: give --format")
+        return [_SUFFIXES.get(suffix, "bin")]
+    formats = _names(given)
     unknown = [name for name in formats if name not in FORMATS]
     if unknown:
         raise click.BadParameter(
@@ -61,13 +75,16 @@ def _formats(given: str | None, out: Path) -> list[str]:
     return formats
 
 
+def _names(given: str) -> list[str]:
+    """Return the names of a list with commas."""
+    return [name.strip().lower() for name in given.split(",")]
+
+
 def _paths(formats: list[str], out: Path) -> dict[str, Path]:
-    """Return a path for each format: OUT itself for one, OUT with each one's suffix for several."""
+    """Return a path for each format: OUT itself for one, OUT and a suffix for each of several."""
     if len(formats) == 1:
         return {formats[0]: out}
-    known = out.suffix in {each.suffix for each in FORMATS.values()}
-    base = out.with_suffix("") if known else out
-    return {name: base.with_name(base.name + FORMATS[name].suffix) for name in formats}
+    return {name: out.with_name(out.name + FORMATS[name].suffix) for name in formats}
 
 
 def _write(built: RomImage, outputs: dict[str, Path], options: dict[str, Any]) -> None:
@@ -157,7 +174,7 @@ def _show(built: RomImage, outputs: dict[str, Path]) -> None:
     "--format",
     "formats",
     metavar="FORMAT,…",
-    help=f"Of {', '.join(FORMATS)}; else by OUT's suffix. Of several each adds its suffix to OUT.",
+    help=f"Of {', '.join(FORMATS)}; else by OUT's suffix. Several: OUT and a suffix for each.",
 )
 @click.option("--load-addr", default="0", show_default=True, help="For hex, srec and uf2.")
 @click.option("--name", default="pagestep_rom", show_default=True, help="Symbol, for c and elf.")
@@ -188,6 +205,7 @@ def rom_build(
 ) -> None:
     """Build a ROM image of IMAGE: every page compressed by itself, read where it lies."""
     outputs = _paths(_formats(formats, out), out)
+    keep_apart([image, trace, key], outputs.values())
     options: dict[str, Any] = {
         "name": name,
         "load_address": number(load_addr, "--load-addr"),
@@ -199,7 +217,7 @@ def rom_build(
         stages() as progress,
     ):
         plan = RomPlan(
-            codecs=codecs.split(","),
+            codecs=_names(codecs),
             levels=_levels(levels),
             in_place=in_place,
             leave_out=leave_out,
@@ -213,7 +231,7 @@ def rom_build(
         )
         options |= {
             "arch": opened.arch,
-            "byteorder": opened.byteorder,
+            "byteorder": None if opened.arch.endswith("eb") else opened.byteorder,
             "align": opened.page_size if in_place else 8,
         }
         if in_place and options["load_address"] % opened.page_size:

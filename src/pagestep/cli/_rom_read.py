@@ -8,11 +8,11 @@ from typing import Any
 
 import click
 
-from pagestep import Rom, RomCheck, show_size
+from pagestep import BadRom, NotARom, Rom, RomCheck, show_size
 from pagestep.store.rom import read_public_key
 
 from ._inspect import segment_facts
-from ._output import console, print_json, progress, table
+from ._output import console, keep_apart, print_json, progress, table
 
 __all__ = ["CALLED", "rom_extract", "rom_info", "rom_verify"]
 
@@ -94,28 +94,33 @@ def rom_info(rom: Path, as_json: bool) -> None:
     )
 
 
-def _verdict(rom: Path, check: RomCheck, pages: int, *, trusted: bool) -> list[str]:
-    """Say what is wrong, a line each; or that nothing is."""
+def _faults(check: RomCheck) -> list[str]:
+    """Say what is wrong, a line each."""
     wrong: list[str] = []
     if check.bad_pages:
         shown = ", ".join(map(str, check.bad_pages[:_BAD_SHOWN_MAX]))
         more = len(check.bad_pages) - _BAD_SHOWN_MAX
-        wrong.append(
-            f"{len(check.bad_pages)} bad pages: {shown}" + (f" and {more} more" * (more > 0))
-        )
+        pages = "bad page" if len(check.bad_pages) == 1 else "bad pages"
+        wrong.append(f"{len(check.bad_pages)} {pages}: {shown}{f' and {more} more' * (more > 0)}")
     elif not check.root_holds:
         wrong.append("its pages are not those that its header speaks of")
     if check.signature_fault:
         wrong.append(check.signature_fault)
-    if wrong:
-        return [f"{rom}: {each}" for each in wrong]
-    if not check.is_signed:
-        signed = "; it is not signed"
-    elif trusted:
-        signed = "; it is signed with the key given"
+    return wrong
+
+
+def _praise(check: RomCheck, pages: int, *, trusted: bool) -> str:
+    """Say that nothing is wrong, and no more than that."""
+    if check.absent_count:
+        stored = f"{pages - check.absent_count:,} of {pages:,}"
+        said = f"{stored} pages are as they were stored, {check.absent_count:,} were left out"
     else:
-        signed = "; the signature holds, but only --key says whose it is"
-    return [f"{rom}: all {pages:,} pages are as they were stored{signed}"]
+        said = f"all {pages:,} pages are as they were stored"
+    if not check.is_signed:
+        return f"{said}; it is not signed"
+    if trusted:
+        return f"{said}; it is signed with the key given"
+    return f"{said}; the signature holds, but only --key says whose it is"
 
 
 @click.command("verify")
@@ -131,24 +136,35 @@ def rom_verify(context: click.Context, rom: Path, key: Path | None, as_json: boo
     Exits with status 1 where something is wrong.
     """
     trusted = read_public_key(key) if key is not None else None
-    with Rom.open(rom) as opened, progress("verify", opened.page_count) as advance:
-        check = opened.verify(trusted=trusted, progress=advance)
-        pages = opened.page_count
+    check, pages, fault = RomCheck((), 0, False, False, ""), 0, ""
+    try:
+        with Rom.open(rom) as opened, progress("verify", opened.page_count) as advance:
+            check = opened.verify(trusted=trusted, progress=advance)
+            pages = opened.page_count
+    except NotARom:
+        raise
+    except BadRom as error:  # damaged beyond opening: that is an answer too
+        fault = str(error)
+    is_good = not fault and check.is_good
     if as_json:
         print_json(
             {
-                "ok": check.is_good,
+                "ok": is_good,
+                "fault": fault,
                 "pages": pages,
                 "bad_pages": list(check.bad_pages),
+                "absent_pages": check.absent_count,
                 "root_holds": check.root_holds,
                 "signed": check.is_signed,
                 "signature_fault": check.signature_fault,
             }
         )
+    elif fault:
+        console.print(fault)
     else:
-        for line in _verdict(rom, check, pages, trusted=key is not None):
-            console.print(line)
-    context.exit(0 if check.is_good else 1)
+        for line in _faults(check) or [_praise(check, pages, trusted=trusted is not None)]:
+            console.print(f"{rom}: {line}")
+    context.exit(0 if is_good else 1)
 
 
 @click.command("extract")
@@ -162,6 +178,7 @@ def rom_verify(context: click.Context, rom: Path, key: Path | None, as_json: boo
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def rom_extract(rom: Path, out: Path, key: Path | None, as_json: bool) -> None:
     """Write the image that ROM was made from, its bytes in memory, to OUT."""
+    keep_apart([rom, key], [out])
     trusted = read_public_key(key) if key is not None else None
     with (
         Rom.open(rom, trusted=trusted) as opened,
