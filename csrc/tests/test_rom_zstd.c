@@ -354,8 +354,21 @@ static void test_not_one_frame(void)
     CHECK_EQ(decode_at_wall(&reading, frame, 2 * size, 2 * PAGE_SIZE), PGS_E_CORRUPT);
     memcpy(frame + size, "\x50\x2a\x4d\x18\0\0\0\0", 8); /* one that is to be skipped */
     CHECK_EQ(decode_at_wall(&reading, frame, size + 8, PAGE_SIZE), PGS_E_CORRUPT);
-    frame[0] = 0x20; /* a frame that gives its size, if it did */
-    CHECK_EQ(decode_at_wall(&reading, frame, size, PAGE_SIZE), PGS_E_CORRUPT);
+    reading_close(&reading);
+}
+
+/* A frame that libzstd takes: one segment, with its size where ours have the
+ * window's. The format has none such. */
+static void test_frame_with_its_size(void)
+{
+    static const unsigned char frame[] = {0x20, 5, 0x29, 0, 0, 'p', 'a', 'g', 'e', 's'};
+    struct reading reading;
+    unsigned char page[5];
+
+    decoder_open(&reading, pgs_rom_zstd_ram_size(0));
+    CHECK_EQ(ZSTD_decompressDCtx(reading.zstd.decoder, page, 5, frame, sizeof(frame)), 5);
+    CHECK_BYTES(page, "pages", 5);
+    CHECK_EQ(decode_at_wall(&reading, frame, sizeof(frame), 5), PGS_E_CORRUPT);
     reading_close(&reading);
 }
 
@@ -399,6 +412,7 @@ int main(void)
     RUN(test_broken_tables);
     RUN(test_dictionaries_of_one_beginning);
     RUN(test_not_one_frame);
+    RUN(test_frame_with_its_size);
     RUN(test_hostile_bytes);
     return 0;
 }
