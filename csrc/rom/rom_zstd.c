@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
  * zstd by libzstd's decoder, in RAM that it is given. A dictionary without
- * tables is used where it lies and costs nothing to begin with. Tables have to
- * be built: done for each page, that takes half as long again as the page.
+ * tables is used where it lies, and costs nothing to begin with. Tables have to
+ * be built, which takes about half as long as a page does: so a digest has them.
  */
 #define ZSTD_STATIC_LINKING_ONLY /* magicless frames, decoders in the caller's RAM */
 #include "pagestep/rom_zstd.h"

@@ -61,8 +61,8 @@ def damage(
     """Run the program; return images refused, pages right and pages refused, by all readers."""
     (folder / "rom").write_bytes(rom)
     (folder / "flat").write_bytes(flat)
-    command = [program, folder / "rom", folder / "flat", readers, *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True)
+    command = [program, folder / "rom", folder / "flat", readers, *arguments]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
     assert done.returncode == 0, f"{arguments}: {done.stderr}"
     lines = done.stdout.splitlines()
     assert len(lines) == len(readers.split(","))

@@ -36,8 +36,8 @@ struct pgs_rom_zstd {
 };
 
 /* Gives the RAM, in bytes, for a decoder and for the digests of `digest_count`
- * dictionaries, 0 to PGS_ROM_DICT_COUNT_MAX. With libzstd 1.5.4 that is 94 KiB
- * and 27 KiB for each. Dictionaries without tables need no digest. */
+ * dictionaries, 0 to PGS_ROM_DICT_COUNT_MAX. With libzstd 1.5.4 and 64 bits that
+ * is 94 KiB and 27 KiB for each. Dictionaries without tables need no digest. */
 size_t pgs_rom_zstd_ram_size(uint32_t digest_count);
 
 /* Makes a decoder in `ram`, which must be aligned to 8 bytes and last as long
