@@ -27,7 +27,8 @@ HEAD = """\
  *     #define PAGESTEP_ROM_IMPLEMENTATION
  *
  * It is C99 and needs <stddef.h> and <stdint.h> of the compiler, nothing else
- * where it is compiled with -ffreestanding. A linker that is given
+ * where it is compiled with -ffreestanding; with rom_zstd.h, if that is in
+ * here, it needs libzstd. A linker that is given
  * --gc-sections, and files compiled with -ffunction-sections and
  * -fdata-sections, leave out what is not used. C++ may include the
  * declarations; the implementation is C.

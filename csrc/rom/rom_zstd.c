@@ -2,7 +2,7 @@
  *
  * zstd by libzstd's decoder, in RAM that it is given. A dictionary without
  * tables is used where it lies, and costs nothing to begin with. Tables have to
- * be built, which takes about half as long as a page does: so a digest has them.
+ * be built, which takes about a third as long as a page does: so a digest has them.
  */
 #define ZSTD_STATIC_LINKING_ONLY /* magicless frames, decoders in the caller's RAM */
 #include "pagestep/rom_zstd.h"

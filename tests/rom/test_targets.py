@@ -378,7 +378,7 @@ def test_the_header_with_zstd_is_strict_c99_too(tmp_path: Path) -> None:
         pytest.skip("needs zstd.h, from the package libzstd-dev")
     assert (done.returncode, done.stderr.decode()) == (0, "")
     assert subprocess.run([str(tmp_path / "whole")], check=False).returncode == 0
-    assert "zstd.h" not in make_header()
+    assert "<zstd.h>" not in make_header()
 
 
 def test_cplusplus_may_include_the_declarations(header: Path, tmp_path: Path) -> None:
