@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 READY := $(VENV)/.ready
+TARGETS_READY := $(VENV)/.targets
 
 .PHONY: demo test test-heavy pytest ctest asan tsan fuzz fuzz-optional lint types rom-header footprint bench check dev clean
 .DEFAULT_GOAL := test
@@ -23,7 +24,12 @@ $(READY): pyproject.toml meson.build tools/setup
 
 dev: $(READY)
 
-pytest: $(READY)
+# Cross compilers and QEMU are for tests alone.
+$(TARGETS_READY): tools/setup_targets $(READY)
+	tools/setup_targets
+	touch $@
+
+pytest: $(READY) $(TARGETS_READY)
 	@$(RUN) python -m pytest
 
 test-heavy: $(READY)

@@ -5,19 +5,17 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from . import _lib
+from .closing import Closing
 from .errors import Closed, CorruptPage, InvalidArgument, Unsupported
 from .filters import FILTERS, filter_id
 from .registry import CodecInfo, codec_info
 
 if TYPE_CHECKING:
-    from typing import Self
-
     from numpy.typing import NDArray
 
     from .buffers import AnyBuffer
@@ -64,7 +62,7 @@ class EncodedPages:
         return is_raw
 
 
-class Codec:
+class Codec(Closing):
     """A codec, its level, branch filter and dictionary.
 
     Any number of threads may use one. It keeps what each of them needs, a
@@ -142,19 +140,6 @@ class Codec:
         self._handle = None
         self._encoders.clear()
         self._decoders.clear()
-
-    def __enter__(self) -> Self:
-        """Return the codec itself."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Close the codec."""
-        self.close()
 
     def __repr__(self) -> str:
         """Name the codec and its parameters."""

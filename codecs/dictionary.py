@@ -21,7 +21,7 @@ __all__ = ["train_dictionary"]
 
 _SIZE_MIN: Final = 1024
 _SIZE_MAX: Final = 1 << 20
-_TABLES_PAGES_MAX: Final = 256  # more take longer and make no better tables
+_TABLES_PAGES_MAX: Final = 128  # more take longer and make no better tables
 _PAGES_MIN: Final = 16  # fewer have nothing in common that would be worth its bytes
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pagestep.codecs import Codec, filter_for
+from pagestep.codecs.closing import Closing
 from pagestep.codecs.errors import BudgetExceeded, Closed, InvalidArgument, NoSuchPage
 
 from ._backing import check_pair, close_backing, open_backing
@@ -25,8 +26,6 @@ from .rom import Rom
 from .rom._reader import coder_sets_for
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from pagestep.codecs.buffers import AnyBuffer
 
 __all__ = ["PageStore"]
@@ -40,7 +39,7 @@ _POLICIES = {"s3fifo": lib.PGS_POLICY_S3FIFO, "lru": lib.PGS_POLICY_LRU}
 _SLACK_BYTES = 4 << 20
 
 
-class PageStore:
+class PageStore(Closing):
     """The pages of an image, in the tier that each has earned, within a budget of RAM.
 
     Made by ``PageStore.open``. Every method may be called from any thread; ``close`` lets
@@ -224,19 +223,6 @@ class PageStore:
         """Close the store. Views that are alive stay valid. A second call does nothing."""
         self._handle = None
         self._owned.close()
-
-    def __enter__(self) -> Self:
-        """Return the store."""
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Close the store."""
-        self.close()
 
     def __repr__(self) -> str:
         """Say what it is a store of."""

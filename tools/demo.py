@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""``make demo``: a real kernel runs out of 8 MiB.
+"""``make demo``: a real kernel runs out of 8 MiB, and becomes a ROM image.
 
 Takes the first of these that can be read, and says which and why:
 
@@ -9,7 +9,7 @@ Takes the first of these that can be read, and says which and why:
 4. the largest ELF file under /usr/lib and /opt that is not above 64 MiB.
 
 The recorded trace in data/ is replayed where it was made on that very image, else a generated
-one. The picture goes to out/demo.png.
+one. The picture goes to out/demo.png, the ROM image to out/demo.rom.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from pagestep.store.trace import Trace
 ROOT = Path(__file__).resolve().parent.parent
 TRACE = ROOT / "data" / "x86-cloud-boot.trace"
 PICTURE = ROOT / "out" / "demo.png"
+ROM = ROOT / "out" / "demo.rom"
 RAM = 8 << 20
 RAM_MIN = 2 << 20
 RAM_SHARE = 4  # a smaller image gets a quarter of itself, else all of it would fit
@@ -142,7 +143,7 @@ def run(*words: str) -> None:
 
 
 def main() -> None:
-    """Choose an image, show it, replay a boot in little RAM, draw the run."""
+    """Choose an image, show it, replay a boot in little RAM, draw the run, build a ROM image."""
     chosen, skipped, size, other = choose()
     print(f"image: {shown(chosen.path)} ({'; '.join([chosen.why, *skipped])})\n", flush=True)
     run("inspect", str(chosen.path))
@@ -156,6 +157,9 @@ def main() -> None:
     PICTURE.parent.mkdir(exist_ok=True)
     print(flush=True)
     run(*words)
+    print(flush=True)
+    run("rom", "build", str(chosen.path), "-o", shown(ROM))
+    run("rom", "verify", shown(ROM))
 
 
 if __name__ == "__main__":

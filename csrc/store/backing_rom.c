@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: MIT
  *
- * Pages of a ROM image; what was left out of it comes from another backing.
+ * Pages of a ROM image; what was left out of it, or is damaged, comes from
+ * another backing.
  */
+#include <stdbool.h>
 #include <stdlib.h>
 
 #include "pagestep/error.h"
 #include "pagestep/rom_reader.h"
+#include "rom/rom_internal.h"
 #include "store/backing.h"
 
 struct rom_backing {
@@ -13,13 +16,25 @@ struct rom_backing {
     struct pgs_backing rest; /* struct_size 0: none */
 };
 
+/* A damaged page has its checksum in the ROM image all the same. */
+static bool is_as_stored(const struct rom_backing *backing, uint64_t page_no, const void *page)
+{
+    const struct pgs_rom *rom = pgs_rom_reader_rom(backing->reader);
+    const unsigned char *checksum =
+        rom->tables[PGS_ROM_CHECKSUMS].at + (size_t)ROM_CHECKSUM_SIZE * page_no;
+    return pgs_xxh32(page, rom->page_size, (uint32_t)page_no) == rom_load32(checksum);
+}
+
 static int rom_page_in(void *ctx, uint64_t page_no, void *page)
 {
     struct rom_backing *rom = ctx;
     int error = pgs_rom_reader_page(rom->reader, page_no, page);
-    if (error == PGS_E_ROM_ABSENT && rom->rest.page_in)
-        error = rom->rest.page_in(rom->rest.ctx, page_no, page);
-    return error;
+    if (!error || !rom->rest.page_in)
+        return error;
+    int rest_error = rom->rest.page_in(rom->rest.ctx, page_no, page);
+    if (error == PGS_E_CORRUPT && !rest_error && !is_as_stored(rom, page_no, page))
+        return PGS_E_CORRUPT;
+    return rest_error;
 }
 
 static uint32_t rom_source(void *ctx, uint64_t page_no, uint32_t *size_ret)

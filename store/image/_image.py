@@ -9,12 +9,12 @@ import os
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, SupportsIndex
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from pagestep.codecs.closing import Closing
 from pagestep.codecs.errors import BadImage, Closed, InvalidArgument, NoSuchPage
 from pagestep.store._size import parse_size, show_size
 
@@ -27,15 +27,13 @@ from ._symbols import Symbol, Symbols, elf_symbols, map_symbols
 from ._unpack import Unpacked, unpack
 
 if TYPE_CHECKING:
-    from typing import Self
-
     from ._source import AnyBuffer
 
 PAGE_SIZE_MIN, PAGE_SIZE_MAX = 512, 64 << 10
 _HASH_BYTES = 1 << 20
 
 
-class Image:
+class Image(Closing):
     """A kernel, any ELF file, or raw firmware, as pages. Made by ``Image.open``.
 
     The byte space of an image is contiguous: page ``n`` is bytes ``n * page_size`` to
@@ -197,19 +195,6 @@ class Image:
         source, self._source, self._elf = self._source, None, None
         if source is not None:
             source.close()
-
-    def __enter__(self) -> Self:
-        """Return the image."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Close it."""
-        self.close()
 
     def __del__(self) -> None:
         """Close it, should nobody have."""

@@ -129,7 +129,22 @@ class _Build:
                 numbers[number] = sum(map(bool, dictionaries[:number]))
         dictionaries = [each for each in dictionaries if each]
         ways = self._ways(np.array(numbers)[self._groups()])
-        coded = encode(
+        with ThreadPoolExecutor(1) as beside:
+            stored = beside.submit(
+                store_dictionaries, dictionaries, self.plan.dictionary, self.plan.codecs
+            )
+            coded = self._encode(ways, dictionaries)
+        options = [Option("raw", "none"), *(option for option, _ in ways)]
+        coded = [{}, *coded]
+        sizes = self._sizes(coded)
+        assembly = Assembly(self.image, self.plan, self.contents, *stored.result())
+        chosen, bound = self._choose(options, sizes, assembly)
+        return assembly.assemble(options, coded, chosen, bound)
+
+    def _encode(
+        self, ways: Sequence[tuple[Option, npt.NDArray[np.bool_]]], dictionaries: list[bytes]
+    ) -> list[dict[int, bytes]]:
+        return encode(
             self.contents,
             self.image.base,
             [(option, self.slots[mask]) for option, mask in ways],
@@ -137,13 +152,6 @@ class _Build:
             threads=self.threads,
             progress=self.progress,
         )
-        options = [Option("raw", "none"), *(option for option, _ in ways)]
-        coded = [{}, *coded]
-        entries, stored = store_dictionaries(dictionaries, self.plan.dictionary, self.plan.codecs)
-        sizes = self._sizes(coded)
-        assembly = Assembly(self.image, self.plan, self.contents, entries, stored)
-        chosen, bound = self._choose(options, sizes, assembly)
-        return assembly.assemble(options, coded, chosen, bound)
 
     def _ways(self, dict_no: npt.NDArray[np.int64]) -> list[tuple[Option, npt.NDArray[np.bool_]]]:
         """Return the ways to code pages beside raw, and which slots each is for."""

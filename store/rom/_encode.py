@@ -124,18 +124,19 @@ def make_dictionary(
 def store_dictionaries(
     dictionaries: Sequence[bytes], use: DictionaryUse, codecs: Sequence[str]
 ) -> tuple[list[DictEntry], bytes]:
-    """Return the dictionaries' entries and their bytes as stored, each by the smallest codec."""
+    """Return the dictionaries' entries and their bytes as stored, by the best codec there is."""
+    coders = {"zstd": _zstd_frame, "lz4": _lz4_block}
+    codec = next((name for name in coders if name in codecs), "raw")
     entries: list[DictEntry] = []
     whole = b""
     for dictionary in dictionaries:
-        stored, codec = dictionary, "raw"
-        if use == "compressed":
-            for name, coder in (("zstd", _zstd_frame), ("lz4", _lz4_block)):
-                if name in codecs and len(coded := coder(dictionary)) < len(stored):
-                    stored, codec = coded, name
-        checksum = xxh32(dictionary) if codec != "raw" else 0
+        coded = coders[codec](dictionary) if use == "compressed" and codec != "raw" else dictionary
+        if len(coded) < len(dictionary):
+            name, stored, checksum = codec, coded, xxh32(dictionary)
+        else:
+            name, stored, checksum = "raw", dictionary, 0
         entries.append(
-            DictEntry(len(whole), len(stored), len(dictionary), checksum, CODECS[codec].id)
+            DictEntry(len(whole), len(stored), len(dictionary), checksum, CODECS[name].id)
         )
         whole += stored
     return entries, whole

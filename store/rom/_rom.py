@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pagestep.codecs import CODECS
+from pagestep.codecs.closing import Closing
 from pagestep.codecs.errors import AbsentPage, BadImage, BadRom, BadSignature, Closed
 from pagestep.store._binding import page_number_array
 from pagestep.store._files import WrittenBeside
@@ -26,8 +27,6 @@ from ._sign import check_signature
 from ._tree import leaf_hash, tree_root
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from pagestep.codecs.buffers import AnyBuffer
 
 __all__ = ["Rom", "RomCheck"]
@@ -58,7 +57,7 @@ class RomCheck:
         return not self.bad_pages and self.root_holds and not self.signature_fault
 
 
-class Rom:
+class Rom(Closing):
     """A ROM image, read where it lies (docs/FORMAT.md). Made by ``Rom.open``.
 
     Reading is safe from several threads, and ``close`` lets reads that are under way end.
@@ -140,19 +139,6 @@ class Rom:
     def close(self) -> None:
         """Let the file go. A store over it keeps what it needs. May be called twice."""
         self._reader = None
-
-    def __enter__(self) -> Self:
-        """Return the ROM image."""
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Close it."""
-        self.close()
 
     def __repr__(self) -> str:
         """Say what it is."""

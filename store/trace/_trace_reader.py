@@ -6,11 +6,11 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Iterator
-from types import TracebackType
 from typing import BinaryIO, Self
 
 import numpy as np
 
+from pagestep.codecs.closing import Closing
 from pagestep.codecs.errors import BadTrace, Closed, InvalidArgument
 
 from ._trace_block import Block, decode_block
@@ -27,7 +27,7 @@ from ._trace_format import (
 )
 
 
-class Trace:
+class Trace(Closing):
     """A trace open for reading; iterating over it gives its blocks in order.
 
     What is read is checked as it comes: a block is handed out only when its own checksum, its
@@ -94,15 +94,6 @@ class Trace:
         """Return the trace."""
         self._require_open()
         return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Close the trace."""
-        self.close()
 
     def close(self) -> None:
         """Close the trace, and its file where it was opened by path. Again is no error."""

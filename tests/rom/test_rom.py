@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pagestep import (
     AbsentPage,
@@ -19,6 +21,7 @@ from pagestep import (
     InvalidArgument,
     Level,
     NoSuchPage,
+    PageStepError,
     Rom,
     StoreIOError,
 )
@@ -307,3 +310,21 @@ def test_signatures() -> None:
         found = rom.verify()
         assert (found.is_signed, found.signature_fault) == (False, "")
         assert "not signed" in rom.verify(trusted=public).signature_fault
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.tuples(st.integers(8, 400), st.integers(0, 255)), min_size=1, max_size=4))
+def test_any_header_with_the_right_checksum_is_read_or_refused(
+    changes: list[tuple[int, int]],
+) -> None:
+    rom = bytearray(rom_bytes())
+    for at, value in changes:
+        if not 16 <= at < 24:  # sizes, without which there is no checksum to mend
+            rom[at] = value
+    try:
+        with Rom.open(sealed(rom)) as opened:
+            assert opened.by_codec
+            assert len(opened.segments) == len(opened.levels)
+            opened.verify()
+    except PageStepError:
+        pass

@@ -7,6 +7,7 @@ lie at odd addresses in the processes, and must say the same of them.
 
 from __future__ import annotations
 
+import os
 import random
 import struct
 import subprocess
@@ -146,6 +147,7 @@ def read(header: Path) -> Read:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
+            env=outside_make(),
         )
         assert done.returncode != TIMED_OUT, f"{name} hangs: {command}"
         lines = done.stdout.decode("ascii", "replace").splitlines()
@@ -155,6 +157,11 @@ def read(header: Path) -> Read:
         return status, [line for line in lines if not line.startswith("instructions ")]
 
     return run
+
+
+def outside_make() -> dict[str, str]:
+    """Return the environment as it is where no make runs these tests."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
 
 
 def build_process(compile_with: list[str], program: Path, header: Path) -> None:

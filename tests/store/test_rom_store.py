@@ -179,6 +179,19 @@ def test_a_damaged_page_spoils_no_other(vmlinux: Path) -> None:
         assert store.stats().corrupt == 2
 
 
+def test_a_damaged_page_comes_from_the_image_where_there_is_one(vmlinux: Path) -> None:
+    page_no = next(n for n in TEXT if len(set(PAGES[n].tolist())) > 1 and n not in (4, 5))
+    for table in ("data", "pages"):
+        with PageStore.open(vmlinux, rom=damaged(page_no, table)) as store:
+            assert everything(store) == PAGES.tobytes()
+    # But not if the image has changed as well: the checksum is the ROM image's.
+    with PageStore.open(vmlinux, rom=damaged(page_no)) as store:
+        changed = kernel().replace(PAGES[page_no].tobytes(), PAGES[page_no].tobytes()[::-1])
+        vmlinux.write_bytes(changed)
+        with pytest.raises(CorruptPage, match=f"page {page_no} cannot be read"):
+            store.read(page_no)
+
+
 def test_a_damaged_word_spoils_its_pages_alone() -> None:
     same = next(n for n in TEXT if len(set(PAGES[n].tolist())) == 1 and PAGES[n][0])
     with Rom.open(damaged(same, "words")) as rom:

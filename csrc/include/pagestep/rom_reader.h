@@ -59,9 +59,11 @@ int pgs_rom_reader_stored(const pgs_rom_reader *reader, uint64_t page_no, uint32
                           uint32_t *size_ret);
 
 /* A backing over a ROM image, which keeps `reader` open; its memory counts as
- * the backing's. Pages that are left out of the image come from `rest`, which is
- * taken over and closed with it (on error it is not); where it is NULL they are
- * PGS_E_ROM_ABSENT. Read-only. Errors: PGS_E_INVALID, PGS_E_NOMEM. */
+ * the backing's. Pages that are left out of the image come from `rest`, and so do
+ * damaged ones, if they then have the checksum that the image says. `rest` is
+ * taken over and closed with it (on error it is not); where it is NULL such pages
+ * are PGS_E_ROM_ABSENT and PGS_E_CORRUPT. Read-only. Errors: PGS_E_INVALID,
+ * PGS_E_NOMEM. */
 int pgs_backing_rom(pgs_rom_reader *reader, const struct pgs_backing *rest,
                     struct pgs_backing *backing_ret);
 

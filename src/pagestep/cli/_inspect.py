@@ -9,11 +9,11 @@ from typing import Any
 import click
 import numpy as np
 
-from pagestep import Image, show_size
+from pagestep import Image, Segment, show_size
 
 from ._output import console, print_json, table
 
-__all__ = ["image_options", "inspect", "open_image"]
+__all__ = ["image_options", "inspect", "open_image", "segment_facts"]
 
 
 def image_options(command: Any) -> Any:
@@ -41,6 +41,19 @@ def open_image(path: str, *, base: str | None, **how: Any) -> Image:
     return Image.open(path, base=address, **how)
 
 
+def segment_facts(segment: Segment) -> dict[str, Any]:
+    """Return what JSON says of a segment."""
+    return {
+        "name": segment.name,
+        "address": segment.address,
+        "size": segment.size,
+        "first_page": segment.pages.start,
+        "pages": len(segment.pages),
+        "flags": segment.flags,
+        "kind": segment.kind,
+    }
+
+
 def _describe(image: Image) -> dict[str, Any]:
     flat = image.flat()
     same = flat.reshape(image.page_count, -1, 8) == flat.reshape(image.page_count, -1, 8)[:, :1]
@@ -58,18 +71,7 @@ def _describe(image: Image) -> dict[str, Any]:
         "same_filled_pages": same_filled,
         "identity": image.identity,
         "build_id": image.build_id,
-        "segments": [
-            {
-                "name": segment.name,
-                "address": segment.address,
-                "size": segment.size,
-                "first_page": segment.pages.start,
-                "pages": len(segment.pages),
-                "flags": segment.flags,
-                "kind": segment.kind,
-            }
-            for segment in image.segments
-        ],
+        "segments": [segment_facts(segment) for segment in image.segments],
     }
 
 

@@ -11,6 +11,7 @@ import click
 from pagestep import Rom, RomCheck, show_size
 from pagestep.store.rom import read_public_key
 
+from ._inspect import segment_facts
 from ._output import console, print_json, progress, table
 
 __all__ = ["CALLED", "rom_extract", "rom_info", "rom_verify"]
@@ -43,16 +44,7 @@ def _describe(rom: Rom) -> dict[str, Any]:
         "root": rom.root.hex(),
         "signer": rom.signer.hex() if rom.signer else None,
         "segments": [
-            {
-                "name": segment.name,
-                "address": segment.address,
-                "size": segment.size,
-                "first_page": segment.pages.start,
-                "pages": len(segment.pages),
-                "flags": segment.flags,
-                "kind": segment.kind,
-                "level": level.name,
-            }
+            {**segment_facts(segment), "level": level.name}
             for segment, level in zip(rom.segments, rom.levels, strict=True)
         ],
     }

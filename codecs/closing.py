@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: MIT
+"""What everything that must be closed has in common: it may stand in a ``with``."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Self
+
+__all__ = ["Closing"]
+
+
+class Closing:
+    """Has a ``close``, which the end of a ``with`` block calls."""
+
+    __slots__ = ()
+
+    def close(self) -> None:
+        """Give back what is held. Again is no error."""
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        """Return the object itself."""
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close it."""
+        self.close()
