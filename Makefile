@@ -69,7 +69,7 @@ types: $(READY)
 	cd src && $(RUN) mypy --config-file ../pyproject.toml tests ../bench ../tools
 	@$(RUN) pyright
 
-# The ROM reader as one file (examples/bare-metal); needs nothing but Python.
+# The ROM reader as one file (examples/bare-metal), without zstd; needs nothing but Python.
 rom-header:
 	@$(PYTHON) tools/make_rom_header.py out/pagestep_rom.h
 

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fetch_kernel import fetch
-from make_rom_header import make_header
+from make_rom_header import make_header, reader_sources
 from pagestep import Image
 from pagestep.store.rom import RomPlan, build_rom
 
@@ -179,7 +179,7 @@ def measure(target: Target, optimise: str, kit: str, folder: Path) -> dict[str, 
     probe = folder / "probe.c"
     probe.write_text(probe_source(kit, target.filter))
     objects: list[Path] = []
-    for source in [probe, *sorted((CSRC / "rom").glob("*.c"))]:
+    for source in [probe, *reader_sources()]:
         objects.append(folder / f"{source.stem}.o")
         compiler = [f"{target.prefix}gcc", *target.flags.split(), optimise, *CFLAGS]
         _run(*compiler, f"-I{CSRC / 'include'}", "-c", source, "-o", objects[-1])

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Join the ROM reader's files into one header, to be dropped into a firmware's tree.
 
-    python tools/make_rom_header.py out/pagestep_rom.h
+    python tools/make_rom_header.py [--zstd] out/pagestep_rom.h
 
+With --zstd it has rom_zstd.h as well, and its implementation needs libzstd.
 The same sources make the same header, byte for byte.
 """
 
@@ -14,6 +15,7 @@ from pathlib import Path
 
 CSRC = Path(__file__).resolve().parent.parent / "csrc"
 FOLDERS = (CSRC / "rom", CSRC / "include")
+ZSTD = CSRC / "rom" / "rom_zstd.c"
 
 HEAD = """\
 /* SPDX-License-Identifier: MIT
@@ -25,7 +27,8 @@ HEAD = """\
  *     #define PAGESTEP_ROM_IMPLEMENTATION
  *
  * It is C99 and needs <stddef.h> and <stdint.h> of the compiler, nothing else
- * where it is compiled with -ffreestanding. A linker that is given
+ * where it is compiled with -ffreestanding; with rom_zstd.h, if that is in
+ * here, it needs libzstd. A linker that is given
  * --gc-sections, and files compiled with -ffunction-sections and
  * -fdata-sections, leave out what is not used. C++ may include the
  * declarations; the implementation is C.
@@ -93,22 +96,30 @@ def expand(path: Path, seen: set[Path]) -> str:
     return re.sub(r"\n{3,}", "\n\n", f"\n/* {path.relative_to(CSRC)} */\n{text}\n")
 
 
-def make_header() -> str:
-    """Return the whole header's text."""
+def reader_sources(*, zstd: bool = False) -> list[Path]:
+    """Return the reader's C files, with zstd that which needs libzstd as well."""
+    return [path for path in sorted((CSRC / "rom").glob("*.c")) if zstd or path != ZSTD]
+
+
+def make_header(*, zstd: bool = False) -> str:
+    """Return the whole header's text, with zstd for who links libzstd."""
     seen: set[Path] = set()
-    public = expand(CSRC / "include" / "pagestep" / "rom.h", seen)
+    names = ("rom.h", "rom_zstd.h") if zstd else ("rom.h",)
+    public = [CSRC / "include" / "pagestep" / name for name in names]
     # error.h promises pgs_error_text, which the store shares.
-    sources = [*sorted((CSRC / "rom").glob("*.c")), CSRC / "codec" / "error.c"]
-    return HEAD + public + MIDDLE + "".join(expand(path, seen) for path in sources) + TAIL
+    sources = [*reader_sources(zstd=zstd), CSRC / "codec" / "error.c"]
+    declared, implemented = ("".join(expand(path, seen) for path in of) for of in (public, sources))
+    return HEAD + declared + MIDDLE + implemented + TAIL
 
 
 def main() -> None:
     """Write the header to the path that is given."""
-    if len(sys.argv) != 2:
-        sys.exit("usage: make_rom_header.py PATH, such as out/pagestep_rom.h")
-    target = Path(sys.argv[1])
+    zstd = sys.argv[1:2] == ["--zstd"]
+    if len(sys.argv) != 2 + zstd:
+        sys.exit("usage: make_rom_header.py [--zstd] PATH, such as out/pagestep_rom.h")
+    target = Path(sys.argv[-1])
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(make_header(), encoding="ascii")
+    target.write_text(make_header(zstd=zstd), encoding="ascii")
 
 
 if __name__ == "__main__":

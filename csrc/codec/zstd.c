@@ -8,6 +8,7 @@
 
 #include "le.h"
 #include "pagestep/error.h"
+#include "rom/rom_zstd_frame.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -19,12 +20,7 @@ enum {
     ZSTD_LEVEL_MAX = 22,
     ZSTD_LEVEL_DEFAULT = 9,
     SMALL_INPUT_MAX = 128 << 10,
-    LEVEL_COPIES_DICT = 19, /* from here 0.1 % of size is worth a tenth of the time */
-    FRAME_DESCRIPTOR = 0, /* no size, no checksum, no dictionary id, not one segment */
-    FRAME_HEADER_SIZE = 2,
-    BLOCK_HEADER_SIZE = 3,
-    BLOCK_RLE = 1, /* holds one byte, however large the block becomes */
-    BLOCK_RESERVED = 3
+    LEVEL_COPIES_DICT = 19 /* from here 0.1 % of size is worth a tenth of the time */
 };
 
 /* What all coders of a codec share: parameters and, behind a dictionary, the
@@ -236,39 +232,13 @@ static int zstd_encode(pgs_coder *coder, const void *page, void *dst, size_t dst
     return PGS_OK;
 }
 
-/* Whether src is one frame of ours, from its first byte to its last. libzstd
- * goes on after a frame, and looks for its old formats and for skippable
- * frames even where there is no magic number; in version 1.5.4 it then reads
- * four bytes where fewer may be left. */
-static int is_one_frame(const unsigned char *src, size_t src_size)
-{
-    size_t at = FRAME_HEADER_SIZE;
-    uint32_t header, block_size;
-
-    if (src_size < FRAME_HEADER_SIZE || src[0] != FRAME_DESCRIPTOR)
-        return 0;
-    do {
-        if (src_size - at < BLOCK_HEADER_SIZE)
-            return 0;
-        header = src[at] | (uint32_t)src[at + 1] << 8 | (uint32_t)src[at + 2] << 16;
-        at += BLOCK_HEADER_SIZE;
-        if ((header >> 1 & 3) == BLOCK_RESERVED)
-            return 0;
-        block_size = (header >> 1 & 3) == BLOCK_RLE ? 1 : header >> 3;
-        if (src_size - at < block_size)
-            return 0;
-        at += block_size;
-    } while ((header & 1) == 0);
-    return at == src_size;
-}
-
 static int zstd_decode(pgs_coder *coder, const void *src, size_t src_size, void *page)
 {
     const struct zstd_state *state = coder->state;
     size_t page_size = coder->codec->page_size;
     size_t size;
 
-    if (!is_one_frame(src, src_size))
+    if (!rom_zstd_is_frame(src, src_size))
         return PGS_E_CORRUPT;
     size = ZSTD_decompress_usingDDict(state->dctx, page, page_size, src, src_size, state->ddict);
     return size == page_size ? PGS_OK : PGS_E_CORRUPT;
@@ -280,7 +250,7 @@ int pgs_zstd_decode_run(const void *src, size_t src_size, void *dst, size_t dst_
     int error = open_dctx(&dctx);
 
     if (error == PGS_OK &&
-        (!is_one_frame(src, src_size) ||
+        (!rom_zstd_is_frame(src, src_size) ||
          ZSTD_decompressDCtx(dctx, dst, dst_size, src, src_size) != dst_size))
         error = PGS_E_CORRUPT;
     ZSTD_freeDCtx(dctx);

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: MIT
  *
- * Any bytes as a ROM image, for the freestanding reader and for the host's.
+ * Any bytes as a ROM image, for the freestanding reader with zstd and for the host's.
  * Each input is tried as it is and, so that the fuzzer gets past it, with
  * magic number, version and checksum of the header put right. Where both
  * readers give a page, it is the same.
  */
 #include "pagestep/error.h"
 #include "pagestep/rom_reader.h"
+#include "pagestep/rom_zstd.h"
 #include "rom/rom_bytes.h"
 #include "rom/rom_layout.h"
 
@@ -63,7 +64,7 @@ static void read_pages(const struct pgs_rom *rom, pgs_rom_reader *reader)
     free(page);
 }
 
-/* zstd is for the host alone. */
+/* What the freestanding reader has too little RAM for. */
 static void read_by_host(pgs_rom_reader *reader)
 {
     const struct pgs_rom *rom = pgs_rom_reader_rom(reader);
@@ -78,7 +79,11 @@ static void read_by_host(pgs_rom_reader *reader)
 static void try_image(const unsigned char *data, size_t size)
 {
     unsigned char *image = malloc(size + (size == 0)), *ram; /* so that its end is watched */
+    size_t zstd_ram_size = pgs_rom_zstd_ram_size(PGS_ROM_DICT_COUNT_MAX);
+    void *zstd_ram = malloc(zstd_ram_size);
+    struct pgs_rom_kit kit = pgs_rom_kit_small;
     pgs_rom_reader *reader = NULL;
+    struct pgs_rom_zstd zstd;
     struct pgs_rom rom;
     size_t ram_size;
     int size_error, error;
@@ -88,17 +93,24 @@ static void try_image(const unsigned char *data, size_t size)
     REQUIRE(ram_size <= (size_t)PGS_ROM_DICT_COUNT_MAX * PGS_ROM_DICT_SIZE_MAX);
     ram_size = ram_size < RAM_MAX ? ram_size : RAM_MAX;
     ram = malloc(ram_size + (ram_size == 0));
-    error = pgs_rom_open(image, size, &pgs_rom_kit_small, ram, ram_size, &rom);
+    REQUIRE(pgs_rom_zstd_init(&zstd, zstd_ram, zstd_ram_size) == PGS_OK);
+    kit.ctx = &zstd;
+    kit.decode[PGS_CODEC_ZSTD] = pgs_rom_zstd_decode;
+    error = pgs_rom_open(image, size, &kit, ram, ram_size, &rom);
     REQUIRE(error == PGS_OK || error == PGS_E_NOMEM ||
             (error <= PGS_E_ROM_MAGIC && error >= PGS_E_ROM_CODEC));
     REQUIRE(size_error == PGS_OK || size_error == error || size_error == PGS_E_ROM_DICT);
     (void)pgs_rom_reader_open(image, size, 1, &reader);
-    if (error == PGS_OK)
+    if (error == PGS_OK) {
+        int digest_error = pgs_rom_zstd_digest(&zstd, &rom);
+        REQUIRE(digest_error == PGS_OK || digest_error == PGS_E_ROM_DICT);
         read_pages(&rom, reader);
-    else if (reader != NULL)
+    }
+    if (error != PGS_OK && reader != NULL)
         read_by_host(reader);
     pgs_rom_reader_close(reader);
     free(ram);
+    free(zstd_ram);
     free(image);
 }
 

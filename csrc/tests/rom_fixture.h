@@ -103,25 +103,34 @@ static inline size_t rom_fixture_lz4(const void *dict, size_t dict_size, const v
     return (size_t)packed_size;
 }
 
+/* Adds a dictionary whose stored bytes are `packed`. */
+static inline uint32_t rom_fixture_add_packed_dict(struct rom_fixture *f, uint32_t codec,
+                                                   const void *dict, uint32_t size,
+                                                   const void *packed, size_t packed_size)
+{
+    unsigned char entry[ROM_DICT_SIZE] = {0};
+
+    if (codec != PGS_CODEC_RAW)
+        rom_store32(entry + ROM_DICT_CHECKSUM_AT, pgs_xxh32(dict, size, 0));
+    rom_store32(entry + ROM_DICT_OFFSET_AT, f->tables[PGS_ROM_DICT_BYTES].size);
+    rom_store32(entry + ROM_DICT_STORED_SIZE_AT, (uint32_t)packed_size);
+    rom_store32(entry + ROM_DICT_SIZE_AT, size);
+    rom_store32(entry + ROM_DICT_CODEC_AT, codec);
+    rom_fixture_add_bytes(f, PGS_ROM_DICT_BYTES, packed, packed_size);
+    return rom_fixture_add(f, PGS_ROM_DICTS, entry, sizeof(entry));
+}
+
 /* Adds a dictionary, raw or as an LZ4 block. */
 static inline uint32_t rom_fixture_add_dict(struct rom_fixture *f, uint32_t codec,
                                             const void *dict, uint32_t size)
 {
     static unsigned char packed[ROM_FIXTURE_TABLE_MAX];
-    unsigned char entry[ROM_DICT_SIZE] = {0};
-    uint32_t stored_size = size;
 
-    if (codec == PGS_CODEC_LZ4) {
-        stored_size = (uint32_t)rom_fixture_lz4(NULL, 0, dict, size, packed, sizeof(packed));
-        rom_store32(entry + ROM_DICT_CHECKSUM_AT, pgs_xxh32(dict, size, 0));
-    }
-    rom_store32(entry + ROM_DICT_OFFSET_AT, f->tables[PGS_ROM_DICT_BYTES].size);
-    rom_store32(entry + ROM_DICT_STORED_SIZE_AT, stored_size);
-    rom_store32(entry + ROM_DICT_SIZE_AT, size);
-    rom_store32(entry + ROM_DICT_CODEC_AT, codec);
-    rom_fixture_add_bytes(f, PGS_ROM_DICT_BYTES, codec == PGS_CODEC_LZ4 ? packed : dict,
-                          stored_size);
-    return rom_fixture_add(f, PGS_ROM_DICTS, entry, sizeof(entry));
+    if (codec == PGS_CODEC_RAW)
+        return rom_fixture_add_packed_dict(f, codec, dict, size, dict, size);
+    return rom_fixture_add_packed_dict(
+        f, codec, dict, size, packed,
+        rom_fixture_lz4(NULL, 0, dict, size, packed, sizeof(packed)));
 }
 
 /* Adds a slot, and the entry of a group where it begins one. */

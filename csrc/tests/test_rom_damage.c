@@ -2,22 +2,28 @@
  *
  * Damages a ROM image and reads it:
  *
- *     test_rom_damage ROM FLAT small|host|both bits
- *     test_rom_damage ROM FLAT small|host|both COUNT SEED
+ *     test_rom_damage ROM FLAT READERS bits
+ *     test_rom_damage ROM FLAT READERS COUNT SEED
  *
  * ROM is an image, FLAT all its pages one after the other (of one left out,
- * any bytes). Either every single bit is flipped, or COUNT times something at
- * random: bits flipped, the end cut off, a run of bytes put elsewhere. Each
- * time the image is refused, or every page that it may have touched is either
- * right or an error. Prints how often which, for each reader. tests/rom/test_damage.py runs it
- * with AddressSanitizer; the image's end is its buffer's.
+ * any bytes). READERS are some of small, zstd and host, with commas between:
+ * the freestanding reader without and with zstd, and the host's. Either every
+ * single bit is flipped, or COUNT times something at random: bits flipped, the
+ * end cut off, a run of bytes put elsewhere. Each time the image is refused, or
+ * every page that it may have touched is either right or an error. Prints how
+ * often which, for each reader. tests/rom/test_damage.py runs it with
+ * AddressSanitizer; the image's end is its buffer's.
  */
 #include "check.h"
 
 #include "pagestep/rom_reader.h"
+#include "pagestep/rom_zstd.h"
 #include "rom/rom_internal.h"
 
 enum { RUN_MAX_LOG2 = 12, FLIPS_MAX = 8 };
+
+enum kind { SMALL, ZSTD, HOST, KINDS };
+static const char *const kind_names[KINDS] = {"small", "zstd", "host"};
 
 /* What is to be read, and where each page is in the image as it was. */
 struct truth {
@@ -136,17 +142,30 @@ static int touches(const struct truth *truth, struct range range, uint32_t page_
 struct reader {
     struct pgs_rom rom;
     pgs_rom_reader *host; /* NULL: the freestanding one */
-    void *ram;
+    struct pgs_rom_kit kit;
+    struct pgs_rom_zstd zstd;
+    void *ram, *zstd_ram;
 };
 
-static int reader_open(struct reader *reader, int is_host, const unsigned char *bytes, size_t size)
+static void add_zstd(struct reader *reader)
+{
+    size_t ram_size = pgs_rom_zstd_ram_size(PGS_ROM_DICT_COUNT_MAX);
+
+    reader->zstd_ram = malloc(ram_size);
+    CHECK_EQ(pgs_rom_zstd_init(&reader->zstd, reader->zstd_ram, ram_size), PGS_OK);
+    reader->kit.ctx = &reader->zstd;
+    reader->kit.decode[PGS_CODEC_ZSTD] = pgs_rom_zstd_decode;
+}
+
+static int reader_open(struct reader *reader, enum kind kind, const unsigned char *bytes,
+                       size_t size)
 {
     size_t ram_size;
     int error;
 
     reader->host = NULL;
-    reader->ram = NULL;
-    if (is_host) {
+    reader->ram = reader->zstd_ram = NULL;
+    if (kind == HOST) {
         error = pgs_rom_reader_open(bytes, size, 1, &reader->host);
         if (error == PGS_OK)
             reader->rom = *pgs_rom_reader_rom(reader->host);
@@ -156,13 +175,19 @@ static int reader_open(struct reader *reader, int is_host, const unsigned char *
     if (error != PGS_OK)
         return error;
     reader->ram = malloc(ram_size + (ram_size == 0));
-    return pgs_rom_open(bytes, size, &pgs_rom_kit_small, reader->ram, ram_size, &reader->rom);
+    reader->kit = pgs_rom_kit_small;
+    if (kind == ZSTD)
+        add_zstd(reader);
+    error = pgs_rom_open(bytes, size, &reader->kit, reader->ram, ram_size, &reader->rom);
+    return error == PGS_OK && kind == ZSTD ? pgs_rom_zstd_digest(&reader->zstd, &reader->rom)
+                                           : error;
 }
 
 static void reader_close(struct reader *reader)
 {
     pgs_rom_reader_close(reader->host);
     free(reader->ram);
+    free(reader->zstd_ram);
 }
 
 static int reader_page(struct reader *reader, uint32_t page_no, unsigned char *page)
@@ -176,11 +201,11 @@ static int reader_page(struct reader *reader, uint32_t page_no, unsigned char *p
 }
 
 /* Reads what a change within `range` may have touched. */
-static void read_damaged(const struct truth *truth, int is_host, const unsigned char *bytes,
+static void read_damaged(const struct truth *truth, enum kind kind, const unsigned char *bytes,
                          size_t size, struct range range)
 {
     struct reader reader;
-    int error = reader_open(&reader, is_host, bytes, size);
+    int error = reader_open(&reader, kind, bytes, size);
     unsigned char *page = malloc(truth->rom.page_size);
     uint32_t page_no;
 
@@ -212,7 +237,7 @@ static void read_damaged(const struct truth *truth, int is_host, const unsigned 
 }
 
 /* Unharmed, every page is right. */
-static void read_whole(const struct truth *truth, int is_host)
+static void read_whole(const struct truth *truth, enum kind kind)
 {
     const struct range whole = {0, truth->size};
     uint32_t page_no, absent_count = 0;
@@ -220,14 +245,14 @@ static void read_whole(const struct truth *truth, int is_host)
     memset(&seen, 0, sizeof(seen));
     for (page_no = 0; page_no < truth->rom.page_count; page_no++)
         absent_count += truth->pages[page_no].is_absent != 0;
-    read_damaged(truth, is_host, truth->bytes, truth->size, whole);
+    read_damaged(truth, kind, truth->bytes, truth->size, whole);
     CHECK_EQ(seen.refused, 0);
     CHECK_EQ(seen.pages_refused, absent_count);
 }
 
 /* -- damage ---------------------------------------------------------------------------- */
 
-static void flip_every_bit(const struct truth *truth, int is_host)
+static void flip_every_bit(const struct truth *truth, enum kind kind)
 {
     unsigned char *bytes = malloc(truth->size); /* so that its end is watched */
     size_t bit;
@@ -237,20 +262,20 @@ static void flip_every_bit(const struct truth *truth, int is_host)
         const struct range range = {bit / 8, bit / 8 + 1};
 
         bytes[bit / 8] ^= (unsigned char)(1u << bit % 8);
-        read_damaged(truth, is_host, bytes, truth->size, range);
+        read_damaged(truth, kind, bytes, truth->size, range);
         bytes[bit / 8] ^= (unsigned char)(1u << bit % 8);
     }
     free(bytes);
 }
 
-static void cut_off(const struct truth *truth, int is_host, struct noise *noise)
+static void cut_off(const struct truth *truth, enum kind kind, struct noise *noise)
 {
     size_t size = noise_below(noise, truth->size);
     unsigned char *bytes = malloc(size + (size == 0));
     const struct range range = {0, truth->size};
 
     memcpy(bytes, truth->bytes, size);
-    read_damaged(truth, is_host, bytes, size, range);
+    read_damaged(truth, kind, bytes, size, range);
     free(bytes);
 }
 
@@ -278,7 +303,7 @@ static struct range change(const struct truth *truth, unsigned char *bytes, stru
     return range;
 }
 
-static void damage_at_random(const struct truth *truth, int is_host, size_t count,
+static void damage_at_random(const struct truth *truth, enum kind kind, size_t count,
                              struct noise *noise)
 {
     unsigned char *bytes = malloc(truth->size);
@@ -289,11 +314,11 @@ static void damage_at_random(const struct truth *truth, int is_host, size_t coun
         struct range range;
 
         if (i % 50 == 0) {
-            cut_off(truth, is_host, noise);
+            cut_off(truth, kind, noise);
             continue;
         }
         range = change(truth, bytes, noise);
-        read_damaged(truth, is_host, bytes, truth->size, range);
+        read_damaged(truth, kind, bytes, truth->size, range);
         memcpy(bytes + range.from, truth->bytes + range.from, range.to - range.from);
     }
     free(bytes);
@@ -302,22 +327,22 @@ static void damage_at_random(const struct truth *truth, int is_host, size_t coun
 int main(int argc, char **argv)
 {
     struct truth truth;
-    int is_host;
+    int kind;
 
     if (argc < 5) {
-        fprintf(stderr, "usage: %s ROM FLAT small|host|both bits|(COUNT SEED)\n", argv[0]);
+        fprintf(stderr, "usage: %s ROM FLAT READERS bits|(COUNT SEED)\n", argv[0]);
         return 2;
     }
     truth = learn(argv[1], argv[2]);
-    for (is_host = 0; is_host < 2; is_host++) {
-        if (strcmp(argv[3], is_host ? "small" : "host") == 0)
+    for (kind = 0; kind < KINDS; kind++) {
+        if (strstr(argv[3], kind_names[kind]) == NULL)
             continue;
-        read_whole(&truth, is_host);
+        read_whole(&truth, (enum kind)kind);
         if (argc > 5) {
             struct noise noise = {strtoull(argv[5], NULL, 0)};
-            damage_at_random(&truth, is_host, strtoull(argv[4], NULL, 0), &noise);
+            damage_at_random(&truth, (enum kind)kind, strtoull(argv[4], NULL, 0), &noise);
         } else {
-            flip_every_bit(&truth, is_host);
+            flip_every_bit(&truth, (enum kind)kind);
         }
         printf("%zu images refused, %zu pages right, %zu refused\n", seen.refused,
                seen.pages_right, seen.pages_refused);

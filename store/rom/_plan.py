@@ -34,8 +34,8 @@ class RomPlan:
             share has the most careful of their levels.
         in_place: Segments whose pages are stored raw and aligned, to be used where they lie.
         leave_out: Segments whose pages are not stored, if no other segment needs them.
-        trace: Blocks of a trace of the image, gone through once for each build: what it touches first is laid out first, and
-            weighs by use where size is limited.
+        trace: Blocks of a trace of the image, gone through once for each build: what it
+            touches first is laid out first, and weighs by use where size is limited.
         size_max: Bytes that the ROM image may have, an int or text such as "2MiB"; None: the
             levels alone decide.
         dictionary: "compressed", so that it needs RAM when it is opened; "in-place", so that
@@ -64,6 +64,10 @@ class RomPlan:
         Raises:
             InvalidArgument: Something is out of range, or goes with nothing else.
         """
+        self._check_names()
+        self._check_sizes()
+
+    def _check_names(self) -> None:
         for name in ("codecs", "in_place", "leave_out"):
             if isinstance(getattr(self, name), str):
                 raise InvalidArgument(f"{name} {getattr(self, name)!r}: must be a list of names")
@@ -73,17 +77,18 @@ class RomPlan:
         both = sorted(set(self.in_place) & set(self.leave_out))
         if both:
             raise InvalidArgument(f"{both[0]} cannot be used in place and left out")
-        if self.size_max is not None:
-            parse_size(self.size_max, "size_max")
-        if not self.codecs:
-            raise InvalidArgument(f"no codec: give one or more of {', '.join(CODEC_NAMES)}")
         unknown = [name for name in self.codecs if name not in CODEC_NAMES]
-        if unknown:
-            raise InvalidArgument(f"codec {unknown[0]!r}: not one of {', '.join(CODEC_NAMES)}")
+        if unknown or not self.codecs:
+            what = f"codec {unknown[0]!r}: not one" if unknown else "no codec: give one or more"
+            raise InvalidArgument(f"{what} of {', '.join(CODEC_NAMES)}")
         if self.dictionary not in ("compressed", "in-place", "none"):
             raise InvalidArgument(
                 f"dictionary {self.dictionary!r}: not one of compressed, in-place, none"
             )
+
+    def _check_sizes(self) -> None:
+        if self.size_max is not None:
+            parse_size(self.size_max, "size_max")
         if self.dictionary_size is not None:
             if self.dictionary == "none":
                 raise InvalidArgument("a size for a dictionary, and dictionary 'none': give one")

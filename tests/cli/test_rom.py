@@ -264,7 +264,9 @@ def test_signatures(elf: Path, tmp_path: Path) -> None:
     unsigned = run("rom", "verify", out, "--key", public)
     assert unsigned.exit_code == 1
     assert "not signed" in unsigned.stdout
-    assert_refused(run("rom", "extract", out, "-o", tmp_path / "flat", "--key", public), "not signed")
+    assert_refused(
+        run("rom", "extract", out, "-o", tmp_path / "flat", "--key", public), "not signed"
+    )
     assert_refused(run(*arguments, "--sign", elf), "private key")
     assert_refused(run("rom", "verify", out, "--key", elf), "public key")
 
@@ -333,7 +335,10 @@ def test_names_of_several_outputs(elf: Path, tmp_path: Path) -> None:
 def test_left_out_pages_are_not_praised(elf: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.rom"
     run("rom", "build", elf, "-o", out, "--page-size", PAGE, "--leave-out", ".data")
-    assert "68 of 128 pages are as they were stored, 60 were left out" in run("rom", "verify", out).stdout
+    assert (
+        "68 of 128 pages are as they were stored, 60 were left out"
+        in run("rom", "verify", out).stdout
+    )
     assert run_json("rom", "verify", out)["absent_pages"] == 60
 
 

@@ -111,10 +111,10 @@ def decode_zstd(frame: bytes, dictionary: bytes, size: int) -> bytes:
     if not frame or frame[0] != 0:
         raise ValueError("the frame's first byte is not zero")
     of = zstandard.ZstdCompressionDict(dictionary) if dictionary else None
-    decoder = zstandard.ZstdDecompressor(
-        dict_data=of, format=zstandard.FORMAT_ZSTD1_MAGICLESS
-    ).decompressobj()
-    try:
+    try:  # a dictionary's tables are looked at first
+        decoder = zstandard.ZstdDecompressor(
+            dict_data=of, format=zstandard.FORMAT_ZSTD1_MAGICLESS
+        ).decompressobj()
         out = decoder.decompress(frame)
     except zstandard.ZstdError as error:
         raise ValueError(str(error)) from error

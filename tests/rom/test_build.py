@@ -472,7 +472,7 @@ def test_words_of_pages_left_out_are_not_kept() -> None:
 
 def test_a_dictionary_for_nothing() -> None:
     with open_image(40, 0, 0) as image:
-        plan = RomPlan(in_place=[".text", ".data", ".init.text"], dictionary_size=16384)
+        plan = RomPlan(in_place=[".text"], dictionary_size=16384)
         assert build_rom(image, plan).dictionary_bytes == 0
     with pytest.raises(InvalidArgument, match="give one"):
         RomPlan(dictionary="none", dictionary_size=4096)

@@ -14,19 +14,29 @@ from pathlib import Path
 
 import pytest
 
-from pagestep.codecs import xxh32
+from pagestep.codecs import train_dictionary, xxh32
 from pagestep.codecs.errors import AbsentPage, BadRom, CorruptPage, Unsupported
 from pagestep.store import Image
 from pagestep.store.rom import Rom, RomPlan, build_rom
 
 from .slow_reader import Refused, SlowRom
-from .small_roms import ALL_WAYS, LZ4_WAYS, all_kinds_of_pages, dictionaries, make_rom
+from .small_roms import (
+    ALL_WAYS,
+    LZ4_WAYS,
+    Dictionary,
+    all_kinds_of_pages,
+    code_like,
+    dictionaries,
+    make_rom,
+)
 
 ROOT = Path(__file__).parents[2]
 BUILD = ROOT / "build" / "asan"
 PAGES = all_kinds_of_pages(24)
 LZ4_DICTIONARIES = dictionaries("raw", "lz4")
+WITH_TABLES = Dictionary(train_dictionary(code_like(64 * 512, 50), 2048, page_size=512))
 ALL_DICTIONARIES = dictionaries("raw", "lz4", "raw", "zstd")
+TABLES_DICTIONARIES = [*LZ4_DICTIONARIES, WITH_TABLES, *dictionaries("zstd")]
 
 
 @pytest.fixture(scope="session")
@@ -45,15 +55,17 @@ def program() -> Path:
     return BUILD / target
 
 
-def damage(program: Path, folder: Path, rom: bytes, flat: bytes, *arguments: object) -> list[int]:
+def damage(
+    program: Path, folder: Path, rom: bytes, flat: bytes, readers: str, *arguments: object
+) -> list[int]:
     """Run the program; return images refused, pages right and pages refused, by all readers."""
     (folder / "rom").write_bytes(rom)
     (folder / "flat").write_bytes(flat)
-    command = [str(program), str(folder / "rom"), str(folder / "flat"), *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True)
+    command = [program, folder / "rom", folder / "flat", readers, *arguments]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
     assert done.returncode == 0, f"{arguments}: {done.stderr}"
     lines = done.stdout.splitlines()
-    assert len(lines) == (2 if "both" in arguments else 1)
+    assert len(lines) == len(readers.split(","))
     counts = [[int(word) for word in line.split() if word.isdigit()] for line in lines]
     return [sum(of_readers) for of_readers in zip(*counts, strict=True)]
 
@@ -65,9 +77,9 @@ def flat_of(pages: list[bytes | None]) -> bytes:
 @pytest.mark.parametrize(
     ("readers", "rom"),
     [
-        ("both", make_rom(PAGES, LZ4_WAYS, LZ4_DICTIONARIES)),
-        ("both", make_rom(PAGES, LZ4_WAYS, LZ4_DICTIONARIES, wide=True)),
-        ("host", make_rom(PAGES, ALL_WAYS, ALL_DICTIONARIES)),
+        ("small,host", make_rom(PAGES, LZ4_WAYS, LZ4_DICTIONARIES)),
+        ("small,host", make_rom(PAGES, LZ4_WAYS, LZ4_DICTIONARIES, wide=True)),
+        ("zstd,host", make_rom(PAGES, ALL_WAYS, TABLES_DICTIONARIES)),
     ],
     ids=["lz4", "wide", "all"],
 )
@@ -81,9 +93,9 @@ def test_every_bit(program: Path, tmp_path: Path, readers: str, rom: bytes) -> N
 
 def test_many_pages_at_random(program: Path, tmp_path: Path) -> None:
     pages = all_kinds_of_pages(300)
-    rom = make_rom(pages, ALL_WAYS, ALL_DICTIONARIES)
-    _, right, wrong = damage(program, tmp_path, rom, flat_of(pages), "host", 5_000, 1)
-    assert min(right, wrong) > 1_000
+    rom = make_rom(pages, ALL_WAYS, TABLES_DICTIONARIES)
+    _, right, wrong = damage(program, tmp_path, rom, flat_of(pages), "zstd,host", 5_000, 1)
+    assert min(right, wrong) > 2_000
 
 
 def damage_kernel(
@@ -99,6 +111,19 @@ def damage_kernel(
 
 
 @pytest.mark.kernel
+def test_a_whole_kernel(program: Path, tmp_path: Path, arm_kernel: Path) -> None:
+    with Image.open(arm_kernel) as image:
+        flat = image.flat().tobytes()
+        rom = build_rom(image, RomPlan()).data
+    slow = SlowRom(rom)
+    # What is to be tested: zstd, with tables, and the dictionary itself a frame.
+    assert 3 in {slow.codings[coding].codec for coding, _, _ in slow.slots}
+    assert slow.dicts[0][:4] == bytes.fromhex("37A430EC")
+    assert slow.entry(1, 0)[16] == 3
+    assert damage(program, tmp_path, rom, flat, "zstd", 0, 1) == [0, slow.page_count, 0]
+
+
+@pytest.mark.kernel
 def test_a_kernel_at_random(program: Path, tmp_path: Path, arm_kernel: Path) -> None:
     damage_kernel(program, tmp_path, arm_kernel, 128, "small", 100_000)
 
@@ -106,7 +131,7 @@ def test_a_kernel_at_random(program: Path, tmp_path: Path, arm_kernel: Path) -> 
 @pytest.mark.heavy
 @pytest.mark.kernel
 def test_a_kernel_at_random_for_long(program: Path, tmp_path: Path, arm_kernel: Path) -> None:
-    damage_kernel(program, tmp_path, arm_kernel, 1024, "both", 100_000)
+    damage_kernel(program, tmp_path, arm_kernel, 1024, "small,host", 100_000)
 
 
 # -- what Python's readers say -------------------------------------------------------------

@@ -343,6 +343,21 @@ const char *text(void);
 const char *text(void) { return pgs_error_text(PGS_E_ROM_MAGIC); }
 """
 
+WITH_ZSTD = """
+#define PAGESTEP_ROM_IMPLEMENTATION
+#include "pagestep_rom.h"
+static uint64_t ram[16 << 10];
+int main(void)
+{
+    static const unsigned char frame[] = {0, 0, 0x29, 0, 0, 'p', 'a', 'g', 'e', 's'};
+    unsigned char page[5];
+    struct pgs_rom_zstd zstd;
+    return pgs_rom_zstd_init(&zstd, ram, sizeof(ram)) != PGS_OK ||
+           pgs_rom_zstd_decode(&zstd, 0, frame, sizeof(frame), NULL, page, 5) != PGS_OK ||
+           page[4] != 's';
+}
+"""
+
 
 @pytest.mark.parametrize(
     ("name", "package"), [("cc", "gcc"), ("clang", "clang"), ARM_COMPILER, RISCV_COMPILER]
@@ -358,6 +373,19 @@ def test_the_header_is_strict_c99_and_may_be_included_in_many_files(
     command = [compiler, "-std=c99", *STRICT.split(), "-nostdlib", "-r", *both]
     done = subprocess.run([*command, "-o", str(tmp_path / "both.o")], capture_output=True)
     assert (done.returncode, done.stderr.decode()) == (0, "")
+
+
+def test_the_header_with_zstd_is_strict_c99_too(tmp_path: Path) -> None:
+    compiler = tool("cc", "gcc")
+    (tmp_path / "pagestep_rom.h").write_text(make_header(zstd=True), encoding="ascii")
+    (tmp_path / "whole.c").write_text(WITH_ZSTD)
+    command = [compiler, "-std=c99", *STRICT.split(), str(tmp_path / "whole.c"), "-lzstd"]
+    done = subprocess.run([*command, "-o", str(tmp_path / "whole")], capture_output=True)
+    if b"zstd.h: No such file or directory" in done.stderr:
+        pytest.skip("needs zstd.h, from the package libzstd-dev")
+    assert (done.returncode, done.stderr.decode()) == (0, "")
+    assert subprocess.run([str(tmp_path / "whole")], check=False).returncode == 0
+    assert "<zstd.h>" not in make_header()
 
 
 def test_cplusplus_may_include_the_declarations(header: Path, tmp_path: Path) -> None:

@@ -59,7 +59,8 @@ struct pgs_rom_kit {
 /* LZ4 and all branch filters. A target that wants less flash makes a kit of
  * its own from the functions below; pgs_rom_raw_decode stands for both
  * PGS_CODEC_RAW and PGS_CODEC_SAME, and every
- * kit has it, and pgs_rom_undo_none for PGS_FILTER_NONE. */
+ * kit has it, and pgs_rom_undo_none for PGS_FILTER_NONE. rom_zstd.h has zstd, for
+ * who links libzstd. `ctx` is its decoder's then; the others ignore it. */
 extern const struct pgs_rom_kit pgs_rom_kit_small;
 
 int pgs_rom_raw_decode(void *ctx, uint32_t coding_no, const unsigned char *src, size_t src_size,

@@ -133,8 +133,8 @@ def _show(built: RomImage, outputs: dict[str, Path]) -> None:
     table("What the ROM image holds", ["", "pages", "bytes"], rows)
     if built.time_us_bound is not None:
         console.print(
-            f"\nexpected time of a page {built.time_us:.3f} µs; with these dictionaries no choice of "
-            f"codecs that fits is below {built.time_us_bound:.3f} µs"
+            f"\nexpected time of a page {built.time_us:.3f} µs; with these dictionaries "
+            f"no choice of codecs that fits is below {built.time_us_bound:.3f} µs"
         )
     console.print(f"\nto open it a target needs {show_size(built.ram_bytes)} of RAM")
     for name, path in outputs.items():
