@@ -63,6 +63,12 @@ static void file_close(void *ctx)
     free(file);
 }
 
+static uint64_t file_memory_bytes(void *ctx)
+{
+    const struct file_backing *file = ctx;
+    return sizeof *file + file->extent_count * sizeof *file->extents;
+}
+
 /* Sorted, apart from each other, and no sum wraps round. */
 static int check(const struct pgs_extent *extents, size_t count)
 {
@@ -99,6 +105,7 @@ int pgs_backing_file(int fd, const struct pgs_extent *extents, size_t extent_cou
     *backing_ret = (struct pgs_backing){.struct_size = sizeof *backing_ret,
                                         .ctx = file,
                                         .page_in = file_page_in,
-                                        .close = file_close};
+                                        .close = file_close,
+                                        .memory_bytes = file_memory_bytes};
     return PGS_OK;
 }

@@ -23,6 +23,12 @@ static int memory_page_in(void *ctx, uint64_t page_no, void *page)
     return PGS_OK;
 }
 
+static uint64_t memory_memory_bytes(void *ctx)
+{
+    (void)ctx;
+    return sizeof(struct memory_backing);
+}
+
 int pgs_backing_memory(const void *base, uint64_t size, uint32_t page_size,
                        struct pgs_backing *backing_ret)
 {
@@ -33,6 +39,7 @@ int pgs_backing_memory(const void *base, uint64_t size, uint32_t page_size,
     *backing_ret = (struct pgs_backing){.struct_size = sizeof *backing_ret,
                                         .ctx = memory,
                                         .page_in = memory_page_in,
-                                        .close = free};
+                                        .close = free,
+                                        .memory_bytes = memory_memory_bytes};
     return PGS_OK;
 }

@@ -19,6 +19,7 @@ struct scratch_backing {
     struct pgs_backing base;
     int fd;
     uint32_t page_size;
+    uint64_t word_count;
     _Atomic uint64_t changed[]; /* a bit a page: its bytes are in the file */
 };
 
@@ -62,7 +63,9 @@ static uint32_t scratch_source(void *ctx, uint64_t page_no, uint32_t *size_ret)
 
 static uint64_t scratch_memory_bytes(void *ctx)
 {
-    return backing_memory_bytes(&((struct scratch_backing *)ctx)->base);
+    const struct scratch_backing *scratch = ctx;
+    return sizeof *scratch + scratch->word_count * sizeof(uint64_t) +
+           backing_memory_bytes(&scratch->base);
 }
 
 static void scratch_close(void *ctx)
@@ -90,6 +93,7 @@ int pgs_backing_scratch(const struct pgs_backing *base, int fd, uint64_t page_co
     }
     scratch->base = *base;
     scratch->page_size = page_size;
+    scratch->word_count = words;
     *backing_ret = (struct pgs_backing){.struct_size = sizeof *backing_ret,
                                         .ctx = scratch,
                                         .page_in = scratch_page_in,

@@ -77,9 +77,15 @@ def check_signature(block: bytes, signature: bytes, trusted: bytes | None = None
         trusted: 32 bytes; None takes the key that the image names.
 
     Raises:
+        InvalidArgument: ``trusted`` is no public key.
         BadSignature: There is none, it is somebody else's, or it does not hold.
         Unsupported: The package cryptography is not installed.
     """
+    if trusted is not None and len(trusted) != _KEY_SIZE:
+        raise InvalidArgument(
+            f"a public key has {_KEY_SIZE} bytes, not {len(trusted)}: read_public_key gets it "
+            "from a PEM file"
+        )
     if len(signature) != SIGNATURE_SIZE:
         raise BadSignature("the ROM image is not signed" if not signature else "no signature")
     if trusted is not None and signature[:_KEY_SIZE] != trusted:

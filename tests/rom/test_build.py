@@ -428,7 +428,7 @@ def test_a_limit_between_with_and_without_a_dictionary() -> None:
             read_back(image, built)
             times.append(built.time_us)
             for dictionary in ("none", "compressed"):
-                plan = RomPlan(size_max=size_max, dictionary=dictionary)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+                plan = RomPlan(size_max=size_max, dictionary=dictionary)  # pyright: ignore[reportArgumentType]
                 try:
                     assert built.time_us <= build_rom(image, plan).time_us + 1e-9
                 except RomTooLarge:

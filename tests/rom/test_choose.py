@@ -33,10 +33,11 @@ def test_the_choice_lies_between_the_best_and_one_step_more(
 ) -> None:
     chance = np.random.default_rng(seed)
     sizes = chance.integers(1, 50, (pages, 3))
-    times = chance.random((pages, 3)) * 10
+    times: npt.NDArray[np.float64] = chance.random((pages, 3)) * 10
     if ties:  # many steps are worth the same, but for rounding
         sizes = 4096 - 13 * chance.integers(0, 4, (pages, 3))
-        times = chance.integers(1, 9, (pages, 1)) * chance.permuted([0.3, 1.5, 8.0])
+        costs = np.array(chance.permuted([0.3, 1.5, 8.0]), np.float64)
+        times = chance.integers(1, 9, (pages, 1)).astype(np.float64) * costs
     low, high = int(sizes.min(axis=1).sum()), int(sizes.max(axis=1).sum())
     size_max = low - 2 + int(tightness * (high - low + 4))
     found, optimum = choose(sizes, times, size_max), best(sizes, times, size_max)
