@@ -12,9 +12,9 @@ import pytest
 from make_rom_header import make_header
 from pagestep.store.image import Image
 from pagestep.store.rom import RomPlan, build_rom
-from pagestep.store.rom.output import render
+from pagestep.store.rom.output import FORMATS, render
 
-from .programs import tool
+from .programs import HOST_ARCH, tool
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE_SIZE = 4096
@@ -106,7 +106,7 @@ NUTTX = {
     "nuttx/page.h": """
         #define PAGESIZE 4096
         #define PAGESHIFT 12
-        #define PG_LOCKED_VBASE 0x11000000
+        #define PG_PAGED_VBASE 0x11000000
         struct tcb_s;
         int up_fillpage(FAR struct tcb_s *tcb, FAR void *vpage);""",
 }
@@ -119,7 +119,7 @@ NUTTX_MAIN = """
     static unsigned char page[4096];
     int main(int argc, char **argv)
     {
-        struct tcb_s tcb = {{PG_LOCKED_VBASE + (uint32_t)atoi(argv[1]) * 4096 + 123}};
+        struct tcb_s tcb = {{PG_PAGED_VBASE + (uint32_t)atoi(argv[1]) * 4096 + 123}};
         int error = up_fillpage(&tcb, page);
 
         (void)argc;
@@ -152,8 +152,8 @@ def rom(firmware: bytes) -> bytes:
         return build_rom(image, plan).data
 
 
-def build(folder: Path, hook: str, rom: bytes) -> Path:
-    """Compile a hook, what it stands in, the reader and an image."""
+def build(folder: Path, hook: str, rom: bytes, form: str = "c") -> Path:
+    """Compile a hook, what it stands in, the reader and an image, as source or as object."""
     stand_in, main = HOOKS[hook]
     for name, text in stand_in.items():
         path = folder / name
@@ -164,8 +164,9 @@ def build(folder: Path, hook: str, rom: bytes) -> Path:
     (folder / "reader.c").write_text(
         '#define PAGESTEP_ROM_IMPLEMENTATION\n#include "pagestep_rom.h"\n'
     )
-    (folder / "image.c").write_bytes(render(rom, "c", name="pagestep_rom"))
-    sources = [ROOT / "examples" / hook, *(folder / f"{n}.c" for n in ("main", "reader", "image"))]
+    image = folder / f"image{FORMATS[form].suffix}"
+    image.write_bytes(render(rom, form, arch=HOST_ARCH))
+    sources = [ROOT / "examples" / hook, folder / "main.c", folder / "reader.c", image]
     compiler = tool("cc", "gcc")
     command = [compiler, *FLAGS, f"-I{folder}", *map(str, sources), "-o", str(folder / "program")]
     done = subprocess.run(command, capture_output=True, timeout=120)
@@ -180,11 +181,14 @@ def fault(program: Path, *arguments: object) -> tuple[int, bytes]:
     return done.returncode, done.stdout
 
 
+@pytest.mark.parametrize("form", ["c", "elf"])
 @pytest.mark.parametrize("hook", HOOKS)
 def test_a_fault_brings_the_page_and_bad_ones_are_refused(
-    tmp_path: Path, firmware: bytes, rom: bytes, hook: str
+    tmp_path: Path, firmware: bytes, rom: bytes, hook: str, form: str
 ) -> None:
-    program = build(tmp_path, hook, rom)
+    if form == "elf" and HOST_ARCH == "unknown":
+        pytest.skip("there is no object for this processor")
+    program = build(tmp_path, hook, rom, form)
     for page_no in (0, 1, 64, PAGE_COUNT - 1):
         page = firmware[page_no * PAGE_SIZE : (page_no + 1) * PAGE_SIZE]
         assert fault(program, page_no) == (0, page)
