@@ -57,7 +57,7 @@ FORMATS: Mapping[str, OutputFormat] = MappingProxyType(
         ),
         "elf": OutputFormat(
             ".o",
-            "ELF object to link: that array, its size, start and end",
+            "ELF object to link: the same array and size, start and end",
             ("name", "align", "arch", "byteorder", "elf_flags"),
             elf_object,
         ),
