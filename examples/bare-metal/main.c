@@ -40,10 +40,12 @@ static void put(const char *what, uint32_t number, const char *end)
     put_text(end);
 }
 
-/* Errors are negative. */
+/* Ends a line that begins with `what`. Errors are negative. */
 static void put_error(const char *what, int error)
 {
-    put(what, (uint32_t)-error, "\n");
+    put(what, (uint32_t)-error, ", ");
+    put_text(pgs_error_text(error));
+    board_put('\n');
 }
 
 /* Depends on each byte, its place and its page, but not on the pages' order. */

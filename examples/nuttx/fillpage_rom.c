@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
  * up_fillpage for NuttX's on-demand paging on ARM, from a ROM image. Page 0 of
- * the image is at PG_LOCKED_VBASE, where NuttX's text begins: the image is made
- * of the whole text.
+ * the image is at PG_PAGED_VBASE: the image is made of the paged region alone,
+ * because it lies in the other one itself.
  *
  * This file, the reader and the image must be in the locked region.
  */
@@ -20,7 +20,7 @@
 #error "a page is there when up_fillpage returns: choose CONFIG_PAGING_BLOCKINGFILL"
 #endif
 
-/* What `pagestep rom build --dictionary in-place --format c` wrote. */
+/* What `pagestep rom build --dictionary in-place` wrote, as C source or ELF object. */
 extern const unsigned char pagestep_rom[];
 extern const unsigned long pagestep_rom_size;
 
@@ -30,7 +30,7 @@ int up_fillpage(FAR struct tcb_s *tcb, FAR void *vpage)
 {
     static struct pgs_rom rom;
     static bool is_open;
-    uint32_t page_no = (uint32_t)(tcb->xcp.far - PG_LOCKED_VBASE) >> PAGESHIFT;
+    uint32_t page_no = (uint32_t)(tcb->xcp.far - PG_PAGED_VBASE) >> PAGESHIFT;
 
     /* The first fault opens the image; one worker thread fills all pages. No
      * RAM, because the dictionary is used where it lies. */

@@ -16,7 +16,7 @@
 
 #include "pagestep_rom.h"
 
-/* What `pagestep rom build --dictionary in-place --format c` wrote. */
+/* What `pagestep rom build --dictionary in-place` wrote, as C source or ELF object. */
 extern const unsigned char pagestep_rom[];
 extern const unsigned long pagestep_rom_size;
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import mmap
+import platform
 import random
 import shutil
 import subprocess
@@ -11,6 +12,22 @@ from collections.abc import Generator
 from contextlib import contextmanager
 
 import pytest
+
+# What an ELF object for programs that run here is made for.
+HOST_ARCH = {"x86_64": "x86_64", "aarch64": "arm64"}.get(platform.machine(), "unknown")
+
+# Writes the ROM image that it is linked with, as C source or as ELF object, at 4096 bytes.
+READER = """
+#include <stdio.h>
+extern const unsigned char the_rom[];
+extern const unsigned long the_rom_size;
+int main(void)
+{
+    if ((unsigned long)the_rom % 4096 != 0)
+        return 1;
+    return fwrite(the_rom, 1, the_rom_size, stdout) == the_rom_size ? 0 : 2;
+}
+"""
 
 
 def tool(name: str, package: str) -> str:

@@ -1,10 +1,16 @@
 # SPDX-License-Identifier: MIT
-"""The hooks for Zephyr and NuttX, compiled against what they need of those, and run here."""
+"""The hooks for Zephyr and NuttX, compiled against what they need of those, and run here.
+
+And the images of their documents, made as it says there.
+"""
 
 from __future__ import annotations
 
+import os
 import subprocess
+import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -12,9 +18,9 @@ import pytest
 from make_rom_header import make_header
 from pagestep.store.image import Image
 from pagestep.store.rom import RomPlan, build_rom
-from pagestep.store.rom.output import render
+from pagestep.store.rom.output import FORMATS, render
 
-from .programs import tool
+from .programs import HOST_ARCH, run, tool
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE_SIZE = 4096
@@ -106,7 +112,7 @@ NUTTX = {
     "nuttx/page.h": """
         #define PAGESIZE 4096
         #define PAGESHIFT 12
-        #define PG_LOCKED_VBASE 0x11000000
+        #define PG_PAGED_VBASE 0x11000000
         struct tcb_s;
         int up_fillpage(FAR struct tcb_s *tcb, FAR void *vpage);""",
 }
@@ -119,7 +125,7 @@ NUTTX_MAIN = """
     static unsigned char page[4096];
     int main(int argc, char **argv)
     {
-        struct tcb_s tcb = {{PG_LOCKED_VBASE + (uint32_t)atoi(argv[1]) * 4096 + 123}};
+        struct tcb_s tcb = {{PG_PAGED_VBASE + (uint32_t)atoi(argv[1]) * 4096 + 123}};
         int error = up_fillpage(&tcb, page);
 
         (void)argc;
@@ -152,8 +158,8 @@ def rom(firmware: bytes) -> bytes:
         return build_rom(image, plan).data
 
 
-def build(folder: Path, hook: str, rom: bytes) -> Path:
-    """Compile a hook, what it stands in, the reader and an image."""
+def build(folder: Path, hook: str, rom: bytes, form: str = "c") -> Path:
+    """Compile a hook, what it stands in, the reader and an image, as source or as object."""
     stand_in, main = HOOKS[hook]
     for name, text in stand_in.items():
         path = folder / name
@@ -164,8 +170,9 @@ def build(folder: Path, hook: str, rom: bytes) -> Path:
     (folder / "reader.c").write_text(
         '#define PAGESTEP_ROM_IMPLEMENTATION\n#include "pagestep_rom.h"\n'
     )
-    (folder / "image.c").write_bytes(render(rom, "c", name="pagestep_rom"))
-    sources = [ROOT / "examples" / hook, *(folder / f"{n}.c" for n in ("main", "reader", "image"))]
+    image = folder / f"image{FORMATS[form].suffix}"
+    image.write_bytes(render(rom, form, arch=HOST_ARCH))
+    sources = [ROOT / "examples" / hook, folder / "main.c", folder / "reader.c", image]
     compiler = tool("cc", "gcc")
     command = [compiler, *FLAGS, f"-I{folder}", *map(str, sources), "-o", str(folder / "program")]
     done = subprocess.run(command, capture_output=True, timeout=120)
@@ -180,11 +187,14 @@ def fault(program: Path, *arguments: object) -> tuple[int, bytes]:
     return done.returncode, done.stdout
 
 
+@pytest.mark.parametrize("form", ["c", "elf"])
 @pytest.mark.parametrize("hook", HOOKS)
 def test_a_fault_brings_the_page_and_bad_ones_are_refused(
-    tmp_path: Path, firmware: bytes, rom: bytes, hook: str
+    tmp_path: Path, firmware: bytes, rom: bytes, hook: str, form: str
 ) -> None:
-    program = build(tmp_path, hook, rom)
+    if form == "elf" and HOST_ARCH == "unknown":
+        pytest.skip("there is no object for this processor")
+    program = build(tmp_path, hook, rom, form)
     for page_no in (0, 1, 64, PAGE_COUNT - 1):
         page = firmware[page_no * PAGE_SIZE : (page_no + 1) * PAGE_SIZE]
         assert fault(program, page_no) == (0, page)
@@ -211,3 +221,125 @@ def test_a_changed_page_stops_zephyr_when_it_has_to_leave(tmp_path: Path, rom: b
     program = build(tmp_path, "zephyr/backing_store_rom.c", rom)
     assert fault(program, 5)[0] == 0
     assert fault(program, 5, "changed")[0] == 3
+
+
+# -- an image of what it is linked with ---------------------------------------------------
+
+# What is paged calls what lies behind the image, so that its bytes change where that moves.
+BEHIND = "int behind(int x); int behind(int x) { return 3 * x; }"
+PAGED = "int behind(int x);" + "".join(
+    f"int f{n}(int x); int f{n}(int x) {{ return behind(x + {n * 7919}) - {n}; }}"
+    for n in range(500)
+)
+USER = """
+    extern const unsigned char pagestep_rom[];
+    extern const unsigned long pagestep_rom_size;
+    int f0(int x);
+    int main(void);
+    int main(void) { return pagestep_rom[pagestep_rom_size - 1] + f0(1); }
+"""
+ZEPHYR_SCRIPT = """
+SECTIONS {
+    . = 0x10000;
+    .text : { user.o(.text*) }
+    .rodata : { *(.rodata*) }
+    .behind : { behind.o(.text*) }
+    . = ALIGN(4096);
+    lnkr_ondemand_start = .;
+    ondemand_text : { paged.o(.text*) . = ALIGN(4096); }
+    ondemand_rodata : { LONG(1) . = ALIGN(4096); }
+    /DISCARD/ : { *(.ARM*) *(.note*) *(.eh_frame*) *(.comment) }
+}
+"""
+NUTTX_SCRIPT = """
+MEMORY {
+    locked (rx) : ORIGIN = 0x10000, LENGTH = 4M
+    paged (rx) : ORIGIN = 0x800000, LENGTH = 4M
+}
+SECTIONS {
+    .locked : { user.o(.text*) } > locked
+%s
+    .behind : { behind.o(.text*) } > locked
+    .paged : { *(.text* .rodata*) . = ALIGN(4096); } > paged
+    /DISCARD/ : { *(.ARM*) *(.note*) *(.eh_frame*) *(.comment) }
+}
+"""
+
+
+class Board(NamedTuple):
+    """What stands in for a firmware's build."""
+
+    script: str
+    program: str
+    image: str
+    compiler: str
+    package: str
+
+
+BOARDS = {
+    "zephyr": Board(ZEPHYR_SCRIPT, "zephyr.elf", "pagestep_rom.c", "gcc", "gcc"),
+    "nuttx": Board(
+        NUTTX_SCRIPT, "nuttx", "pagestep_rom.o", "arm-none-eabi-gcc", "gcc-arm-none-eabi"
+    ),
+}
+
+
+def link(folder: Path, board: Board) -> None:
+    compiler = tool(board.compiler, board.package)
+    flags = ["-Os", "-ffreestanding", "-fno-pic", "-fno-asynchronous-unwind-tables"]
+    for name in ("user", "behind", "paged"):
+        run(compiler, *flags, "-c", folder / f"{name}.c", "-o", folder / f"{name}.o")
+    image = folder / "image.o"
+    if board.image.endswith(".c"):
+        run(compiler, *flags, "-c", folder / board.image, "-o", image)
+    else:
+        image.write_bytes((folder / board.image).read_bytes())
+    linker = tool(board.compiler.replace("gcc", "ld"), board.package)
+    objects = ("user.o", "behind.o", "paged.o", "image.o")
+    subprocess.run(
+        [linker, "-T", "script.ld", "-e", "main", *objects, "-o", board.program],
+        cwd=folder,
+        check=True,
+        timeout=60,
+    )
+
+
+@pytest.mark.parametrize("name", BOARDS)
+def test_the_two_links_of_the_document_agree(tmp_path: Path, name: str) -> None:
+    board = BOARDS[name]
+    text = (ROOT / "examples" / name / "README.md").read_text(encoding="utf-8")
+    lines = [line.strip() for line in text.splitlines() if line.startswith("    ")]
+    place = "".join(line for line in lines if line.startswith("."))
+    commands = [line for line in lines if not line.startswith(".")]
+    cut = next(line for line in commands if line.startswith("objcopy -O binary"))
+    for file, source in (("user", USER), ("behind", BEHIND), ("paged", PAGED)):
+        (tmp_path / f"{file}.c").write_text(source)
+    (tmp_path / "script.ld").write_text(board.script % place if place else board.script)
+    prefix = board.compiler.removesuffix("gcc")
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+
+    def sh(command: str) -> str:
+        words = command.replace("objcopy ", f"{prefix}objcopy ")
+        done = subprocess.run(
+            ["sh", "-ec", words],
+            cwd=tmp_path,
+            env={**os.environ, "PATH": path},
+            capture_output=True,
+            timeout=120,
+        )
+        assert done.returncode == 0, (command, done.stderr.decode())
+        return done.stdout.decode()
+
+    base = "0x800000"
+    for command in commands:
+        if command == cut:
+            link(tmp_path, board)
+        said = sh(command.replace("ADDRESS", base))
+        if command.startswith("nm "):
+            base = f"0x{said.split()[0]}"
+    link(tmp_path, board)
+    pages = tmp_path / cut.split()[-1]
+    first = pages.read_bytes()
+    sh(cut)
+    assert len(first) > 2 * PAGE_SIZE
+    assert pages.read_bytes() == first

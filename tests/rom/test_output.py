@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from pagestep.codecs.errors import InvalidArgument, Unsupported
 from pagestep.store.rom.output import FORMATS, render
 
-from .programs import many_zeros, random_rom, run, tool
+from .programs import READER, many_zeros, random_rom, run, tool
 
 bincopy: Any = import_module("bincopy")  # which has no types
 
@@ -226,21 +226,6 @@ def test_more_than_s_records_count_is_refused() -> None:
 
 # -- C --------------------------------------------------------------------------------------
 
-READER = """
-#include <stdio.h>
-extern const unsigned char {name}[{size}];
-extern const unsigned char *const {name}_start;
-extern const unsigned char *const {name}_end;
-extern const unsigned long {name}_size;
-int main(void)
-{{
-    if ({name}_start != {name} || {name}_end != {name} + {name}_size || sizeof {name} != {size})
-        return 1;
-    if ((unsigned long){name} % {align} != 0)
-        return 2;
-    return fwrite({name}, 1, {name}_size, stdout) == {name}_size ? 0 : 3;
-}}
-"""
 STRICT = ["-pedantic", "-Wall", "-Wextra", "-Wmissing-declarations", "-Wundef", "-Werror"]
 
 
@@ -250,10 +235,10 @@ STRICT = ["-pedantic", "-Wall", "-Wextra", "-Wmissing-declarations", "-Wundef", 
 def test_a_program_has_the_bytes_of_the_c_source(
     tmp_path: Path, compiler: str, standard: str, size: int
 ) -> None:
-    rom, align = random_rom(size), 4096
+    rom = random_rom(size)
     source, main, program = tmp_path / "rom.c", tmp_path / "main.c", tmp_path / "program"
-    source.write_bytes(render(rom, "c", name="the_rom", align=align))
-    main.write_text(READER.format(name="the_rom", size=size, align=align))
+    source.write_bytes(render(rom, "c", name="the_rom", align=4096))
+    main.write_text(READER)
     strict = [*STRICT, "-Wmissing-variable-declarations"] if compiler == "clang" else STRICT
     run(tool(compiler, compiler), f"-std={standard}", *strict, source, main, "-o", program)
     assert subprocess.run([program], capture_output=True, check=True, timeout=60).stdout == rom

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from pagestep.codecs.errors import InvalidArgument, Unsupported
 from pagestep.store.rom.output import render
 
-from .programs import many_zeros, random_rom, run, tool
+from .programs import HOST_ARCH, READER, many_zeros, random_rom, run, tool
 
 HEADERS = [
     # arch, byteorder, EI_CLASS, EI_DATA, e_machine, e_flags
@@ -49,6 +49,7 @@ def check_object(elf: Any, rom: bytes, name: str, align: int) -> None:
     assert list(sections) == [
         "",
         f".rodata.{name}",
+        f".rodata.{name}_size",
         ".note.GNU-stack",
         ".symtab",
         ".strtab",
@@ -60,15 +61,20 @@ def check_object(elf: Any, rom: bytes, name: str, align: int) -> None:
     assert data["sh_flags"] == 2, "allocated, neither writable nor code"
     assert data["sh_addralign"] == align
     assert data["sh_offset"] % align == 0
+    size, long = sections[f".rodata.{name}_size"], elf.elfclass // 8
+    assert size.data() == len(rom).to_bytes(long, "little" if elf.little_endian else "big")
+    assert (size["sh_flags"], size["sh_addralign"]) == (2, long)
+    assert size["sh_offset"] % long == 0
     assert (stack["sh_type"], stack["sh_flags"], stack["sh_size"]) == ("SHT_PROGBITS", 0, 0)
     assert sections[".symtab"]["sh_info"] == 1, "the first global symbol"
     symbols = {symbol.name: symbol.entry for symbol in sections[".symtab"].iter_symbols()}
-    assert list(symbols) == ["", f"{name}_start", f"{name}_end", f"{name}_size"]
-    assert [(s["st_value"], s["st_shndx"]) for s in symbols.values()] == [
-        (0, "SHN_UNDEF"),
-        (0, 1),
-        (len(rom), 1),
-        (len(rom), "SHN_ABS"),
+    assert list(symbols) == ["", name, f"{name}_start", f"{name}_end", f"{name}_size"]
+    assert [(s["st_value"], s["st_size"], s["st_shndx"]) for s in symbols.values()] == [
+        (0, 0, "SHN_UNDEF"),
+        (0, len(rom), 1),
+        (0, len(rom), 1),
+        (len(rom), 0, 1),
+        (0, long, 2),
     ]
     assert {s["st_info"]["bind"] for key, s in symbols.items() if key} == {"STB_GLOBAL"}
 
@@ -122,7 +128,7 @@ LLD = ("ld.lld --fatal-warnings", "lld")
 ARM_LD = ("arm-none-eabi-ld --fatal-warnings", "binutils-arm-none-eabi")
 RISCV_LD = ("riscv64-unknown-elf-ld --fatal-warnings", "binutils-riscv64-unknown-elf")
 HOST_LD = "ld --fatal-warnings"
-_MIPS = "-mno-abicalls -fno-pic"
+_MIPS = "-mno-abicalls -fno-pic -mno-extern-sdata"
 _RISCV32 = "--target=riscv32-unknown-elf -march=rv32imac -mabi=ilp32"
 _RISCV64 = "--target=riscv64-unknown-elf -march=rv64imac -mabi=lp64 -mcmodel=medany"
 _ARM_BIG = "--target=armeb-none-eabi -mcpu=cortex-r4"
@@ -148,22 +154,24 @@ LINKS = [
 ]
 
 USER = """
-extern const unsigned char rom_start[], rom_end[], rom_size[];
-const unsigned char *const bounds[3] = {rom_start, rom_end, rom_size};
+extern const unsigned char rom[], rom_start[], rom_end[];
+extern const unsigned long rom_size;
+const void *const bounds[4] = {rom, rom_start, rom_end, &rom_size};
 unsigned long _start(void)
 {
-    unsigned long sum = (unsigned long)rom_size;
+    unsigned long sum = rom_size;
     for (const unsigned char *at = rom_start; at != rom_end; at++)
         sum += *at;
     return sum;
 }
 """
-# Three sections, apart, so that each can be taken out of the program by name.
+# Sections apart, so that each can be taken out of the program by name.
 SCRIPT = """
 SECTIONS {
     . = 0x10001;
     .text : { *(.text*) }
     .rom : { KEEP(*(.rodata.rom)) }
+    .size : { *(.rodata.rom_size) }
     .bounds : { *(.rodata*) *(.data*) }
     /DISCARD/ : { *(.ARM.ex*) *(.comment) *(.eh_frame*) *(.pdr) *(.MIPS.*) *(.reginfo) }
 }
@@ -171,7 +179,7 @@ SECTIONS {
 
 
 def compiled(folder: Path, options: str) -> Path:
-    """Return an object whose code and data refer to the three symbols."""
+    """Return an object whose code and data refer to the four symbols."""
     source, target = folder / "user.c", folder / "user.o"
     source.write_text(USER)
     flags = f"{options} -ffreestanding -O1 -fno-asynchronous-unwind-tables -Wall -Werror -c"
@@ -213,17 +221,71 @@ def test_it_links_with_what_refers_to_it(tmp_path: Path, link: Link) -> None:
     run(*linked(tmp_path, link, rom, align=256))
     program = tmp_path / "program"
     assert section_of(program, ".rom") == rom
-    table = section_of(program, ".bounds")[: 3 * link.pointer]
+    table = section_of(program, ".bounds")[: 4 * link.pointer]
     order: Any = link.byteorder
-    start, end, size = (
+    name, start, end, size_at = (
         int.from_bytes(table[at : at + link.pointer], order)
         for at in range(0, len(table), link.pointer)
     )
-    assert (end - start, size) == (len(rom), len(rom))
+    assert (name, end - start) == (start, len(rom))
+    size = section_of(program, ".size")
+    assert (len(size), int.from_bytes(size, order)) == (link.pointer, len(rom))
+    assert size_at % link.pointer == 0
     assert start % 256 == 0
     with program.open("rb") as file:
-        header: Any = ELFFile(file).get_section_by_name(".rom")
-        assert header["sh_addr"] == start
+        elf: Any = ELFFile(file)
+        assert elf.get_section_by_name(".rom")["sh_addr"] == start
+        assert elf.get_section_by_name(".size")["sh_addr"] == size_at
+
+
+class Process(NamedTuple):
+    """How to compile, link and run a program here, and ``render``'s options for it."""
+
+    compiler: str
+    package: str
+    options: dict[str, Any]
+    runner: str | None = None
+
+
+PROCESSES = {
+    "host": Process("cc -no-pie -fno-pie", "gcc", {"arch": HOST_ARCH}),
+    "host-pie": Process("cc -pie -fPIE", "gcc", {"arch": HOST_ARCH}),
+    "host-shared": Process("cc -pie -fPIC", "gcc", {"arch": HOST_ARCH}),
+    "host-32-pie": Process("cc -m32 -pie -fPIE", "gcc-12-multilib", {"arch": "x86"}),
+    "mips": Process(
+        "mips-linux-gnu-gcc -static",
+        "gcc-mips-linux-gnu",
+        # EF_MIPS_PIC and EF_MIPS_CPIC beside the others: code of Linux has them.
+        {"arch": "mips", "byteorder": "big", "elf_flags": 0x1006},
+        "qemu-mips",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PROCESSES)
+def test_one_program_links_with_the_object_and_with_the_c_source(tmp_path: Path, name: str) -> None:
+    process, rom = PROCESSES[name], random_rom(70_001)
+    if process.options["arch"] == "unknown":
+        pytest.skip("there is no object for this processor")
+    compiler, *flags = process.compiler.split()
+    compiler = tool(compiler, process.package)
+    runner = [tool(process.runner, "qemu-user")] if process.runner else []
+    main = tmp_path / "main.c"
+    main.write_text(READER)
+    try:
+        run(compiler, *flags, "-c", main, "-o", tmp_path / "main.o")
+    except AssertionError as error:
+        if ".h: No such file" in str(error):
+            pytest.skip(f"{name}: no C library")
+        raise
+    for form, file in (("elf", "rom.o"), ("c", "rom.c")):
+        (tmp_path / file).write_bytes(
+            render(rom, form, name="the_rom", align=4096, **process.options)
+        )
+        program = tmp_path / f"with-{form}"
+        run(compiler, *flags, tmp_path / "main.o", tmp_path / file, "-o", program)
+        done = subprocess.run([*runner, program], capture_output=True, timeout=60)
+        assert (done.returncode, done.stdout == rom) == (0, True), form
 
 
 def test_flags_of_another_abi_can_be_given(tmp_path: Path) -> None:

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import struct
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
@@ -38,6 +40,16 @@ TABLES = [
     *("codings", "dicts", "segments", "names", "signature", "words"),
     *("checksums", "groups", "pages", "slots", "dict_bytes", "data"),
 ]
+
+ERRORS = {
+    CORRUPT: "bytes differ from what was stored",
+    MAGIC: "not a ROM image",
+    TRUNCATED: "the ROM image is shorter than its header says",
+    HEADER: "the ROM image's header is damaged",
+    EXTENT: "the bytes of the ROM image's pages overlap, or lie outside it",
+    DICT: "a dictionary of the ROM image is too large, or damaged",
+    CODEC: "the ROM image needs a codec or branch filter that this reader lacks",
+}
 
 # Programs, and the packages that have them.
 ARM_COMPILER = ("arm-none-eabi-gcc", "gcc-arm-none-eabi")
@@ -98,6 +110,11 @@ def roms(firmware: bytes) -> dict[tuple[str, DictionaryUse], bytes]:
         ).data
         for arch, use in IMAGES
     }
+
+
+def says(error: int) -> str:
+    """Return how the example ends a line about an error."""
+    return f"error {error}, {ERRORS[error]}"
 
 
 def weigh(firmware: bytes) -> int:
@@ -223,6 +240,27 @@ def test_the_images_have_what_is_to_be_tested(
     assert filters == {0, 1, 2, 3, 4, 5}
 
 
+def test_the_commands_of_the_document_work_as_they_stand(header: Path, tmp_path: Path) -> None:
+    for needed in (("make", "make"), ("bash", "bash"), ARM_COMPILER, TARGETS["cortex-m3"]):
+        tool(*needed)
+    folder = tmp_path / "bare-metal"
+    shutil.copytree(EXAMPLE, folder, ignore=shutil.ignore_patterns("out", "*.rom"))
+    lines = (folder / "README.md").read_text(encoding="utf-8").splitlines()
+    commands = [line for line in lines if line.startswith(("    pagestep ", "    make "))]
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    done = subprocess.run(
+        ["timeout", "-k", "5", str(RUN_TIMEOUT_S), "sh", "-ec", "\n".join(commands)],
+        cwd=folder,
+        env={**outside_make(), "PATH": path, "HEADER": str(header)},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    said = done.stdout.decode().splitlines()
+    assert len(commands) == 2
+    assert (done.returncode, said[-1]) == (0, "verified"), said
+
+
 # -- damaged images -----------------------------------------------------------------------
 
 
@@ -267,7 +305,7 @@ def test_a_flipped_bit_is_found_and_its_page_named(
         (33, table(compressed, "pages")[0] + 2 * 33),
     ):
         status, lines = read(name, flipped(compressed, at))
-        bad = f"page {page_no}: error {CORRUPT}"
+        bad = f"page {page_no}: {says(CORRUPT)}"
         assert status == 1
         assert [line for line in lines if line.startswith("page ")] == [bad]
         assert lines[-1] == f"verify: {bad}"
@@ -280,12 +318,12 @@ def test_a_flipped_bit_is_found_and_its_page_named(
         (table(compressed, "slots")[0], 0, EXTENT),
         (table(compressed, "dict_bytes")[0] + 100, 0, DICT),
     ):
-        assert read(name, flipped(compressed, at, bit)) == (2, [f"open: error {error}"])
+        assert read(name, flipped(compressed, at, bit)) == (2, [f"open: {says(error)}"])
 
     # A dictionary in place is checked by the pages that copy from it.
     status, lines = read(name, flipped(in_place, table(in_place, "dict_bytes")[0] + 8000))
     errors = [line.partition(": ")[2] for line in lines if line.startswith("page ")]
-    assert (status, set(errors)) == (1, {f"error {CORRUPT}"})
+    assert (status, set(errors)) == (1, {says(CORRUPT)})
 
 
 @pytest.mark.kernel
@@ -321,7 +359,7 @@ def test_a_dictionary_larger_than_it_says_is_refused(read: Read, codec: int) -> 
     # would be copied over the end.
     rom = rom_of_one_dictionary(300_000, 16, codec)
     error = {3: CODEC}.get(codec, DICT)
-    assert read("host-sanitized", rom) == (2, [f"open: error {error}"])
+    assert read("host-sanitized", rom) == (2, [f"open: {says(error)}"])
 
 
 # -- the header ---------------------------------------------------------------------------

@@ -136,7 +136,9 @@ def _show(built: RomImage, outputs: dict[str, Path]) -> None:
             f"\nexpected time of a page {built.time_us:.3f} µs; with these dictionaries "
             f"no choice of codecs that fits is below {built.time_us_bound:.3f} µs"
         )
-    console.print(f"\nto open it a target needs {show_size(built.ram_bytes)} of RAM")
+    console.print(
+        f"\nto open it a target needs {show_size(built.ram_bytes)} of RAM for dictionaries"
+    )
     for name, path in outputs.items():
         console.print(f"{FORMATS[name].description}: {path}")
 

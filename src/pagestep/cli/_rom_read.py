@@ -66,7 +66,9 @@ def rom_info(rom: Path, as_json: bool) -> None:
     )
     signer = found["signer"]
     console.print(f"signed with {signer}" if signer else "not signed")
-    console.print(f"to open it a target needs {show_size(found['ram_bytes'])} of RAM\n")
+    console.print(
+        f"to open it a target needs {show_size(found['ram_bytes'])} of RAM for dictionaries\n"
+    )
     table(
         "Pages, by what holds them",
         ["", "pages", "bytes"],

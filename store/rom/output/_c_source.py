@@ -15,10 +15,8 @@ _TEXTS = np.frombuffer(b"".join(b"0x%02x," % value for value in range(256)), np.
 )
 
 _HEAD = """\
-/* A ROM image, made by pagestep. Who uses it declares: */
-extern const unsigned char {name}[{size}];
-extern const unsigned char *const {name}_start;
-extern const unsigned char *const {name}_end;
+/* A ROM image, made by pagestep. Who uses it, or the ELF object of it, declares: */
+extern const unsigned char {name}[];
 extern const unsigned long {name}_size;
 
 /* Where the compiler knows neither, see to {align} bytes when you link. */
@@ -35,14 +33,15 @@ extern const unsigned long {name}_size;
 _TAIL = """\
 }};
 
-const unsigned char *const {name}_start = {name};
-const unsigned char *const {name}_end = {name} + {size};
 const unsigned long {name}_size = {size};
 """
 
 
 def c_source(rom: memoryview, options: Options) -> bytes:
-    """Return C source that defines the array, its start, its end and its size."""
+    """Return C source that defines what the ELF object defines, except start and end.
+
+    C has no name for the place behind an array that could be declared as in the ELF object.
+    """
     words = {"name": options.symbol(), "size": f"{len(rom)}UL", "align": options.alignment()}
     data = np.frombuffer(rom, np.uint8)
     full = len(data) - len(data) % _ROW_BYTES

@@ -14,7 +14,7 @@ _ET_REL = 1
 _SHT_PROGBITS, _SHT_SYMTAB, _SHT_STRTAB = 1, 2, 3
 _SHF_ALLOC = 2
 _STB_GLOBAL, _STT_OBJECT = 1, 1
-_SHN_ABS = 0xFFF1
+_LONG = {4: "I", 8: "Q"}  # in struct formats
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +64,10 @@ class _Section:
 
 
 def elf_object(rom: memoryview, options: Options) -> bytes:
-    """Return an object with a read-only section and three global symbols.
+    """Return an object with two read-only sections and four global symbols.
 
-    ``NAME_start`` and ``NAME_end`` are in the section; the *address* of ``NAME_size`` is the size.
+    ``NAME`` and ``NAME_size`` are what the C source defines, in sections named as compilers name
+    them under ``-fdata-sections``; ``NAME_start`` and ``NAME_end`` bound the bytes.
     """
     machine, order = _machine(options)
     name = options.symbol()
@@ -75,11 +76,21 @@ def elf_object(rom: memoryview, options: Options) -> bytes:
             f"a ROM image of {len(rom)} bytes: an object for {options.arch} holds 2 GiB at most; "
             "take format bin"
         )
-    symbols, strings = _symbols(name, len(rom), machine.bits, order)
+    long = machine.bits // 8  # bytes of the target's unsigned long
+    symbols, strings = _symbols(name, len(rom), long, order)
     return _file(
         [
             _Section(
                 f".rodata.{name}", _SHT_PROGBITS, rom, flags=_SHF_ALLOC, align=options.alignment()
+            ),
+            # Not an absolute symbol, which has another declaration, and which a program that may be
+            # loaded anywhere cannot refer to.
+            _Section(
+                f".rodata.{name}_size",
+                _SHT_PROGBITS,
+                struct.pack(order + _LONG[long], len(rom)),
+                flags=_SHF_ALLOC,
+                align=long,
             ),
             # Without it GNU ld would make the program's stack executable.
             _Section(".note.GNU-stack", _SHT_PROGBITS, b""),
@@ -87,10 +98,10 @@ def elf_object(rom: memoryview, options: Options) -> bytes:
                 ".symtab",
                 _SHT_SYMTAB,
                 symbols,
-                link=4,
+                link=5,
                 info=1,  # the first global symbol
-                align=machine.bits // 8,
-                entry_size=_symbol_size(machine.bits),
+                align=long,
+                entry_size=_symbol_size(long),
             ),
             _Section(".strtab", _SHT_STRTAB, strings),
         ],
@@ -118,25 +129,26 @@ def _machine(options: Options) -> tuple[_Machine, str]:
     return machine, "<" if byteorder == "little" else ">"
 
 
-def _symbol_size(bits: int) -> int:
-    return 16 if bits == 32 else 24
+def _symbol_size(long: int) -> int:
+    return 16 if long == 4 else 24
 
 
-def _symbols(name: str, size: int, bits: int, order: str) -> tuple[bytes, bytes]:
+def _symbols(name: str, size: int, long: int, order: str) -> tuple[bytes, bytes]:
     """Return symbol table and string table."""
-    table, strings = bytearray(_symbol_size(bits)), bytearray(1)
-    for end, value, kind, extent, section in (
-        ("start", 0, _STT_OBJECT, size, 1),
-        ("end", size, 0, 0, 1),
-        ("size", size, 0, 0, _SHN_ABS),
+    table, strings = bytearray(_symbol_size(long)), bytearray(1)
+    for suffix, value, kind, extent, section in (
+        ("", 0, _STT_OBJECT, size, 1),
+        ("_start", 0, _STT_OBJECT, size, 1),
+        ("_end", size, 0, 0, 1),
+        ("_size", 0, _STT_OBJECT, long, 2),
     ):
         info = _STB_GLOBAL << 4 | kind
-        if bits == 32:
+        if long == 4:
             entry = struct.pack(order + "IIIBBH", len(strings), value, extent, info, 0, section)
         else:
             entry = struct.pack(order + "IBBHQQ", len(strings), info, 0, section, value, extent)
         table += entry
-        strings += f"{name}_{end}".encode("ascii") + b"\0"
+        strings += f"{name}{suffix}".encode("ascii") + b"\0"
     return bytes(table), bytes(strings)
 
 

@@ -52,10 +52,12 @@ FORMATS: Mapping[str, OutputFormat] = MappingProxyType(
         "uf2": OutputFormat(
             ".uf2", "UF2, for boards that appear as a drive", ("load_address", "uf2_family"), uf2
         ),
-        "c": OutputFormat(".c", "C99 source of a constant array", ("name", "align"), c_source),
+        "c": OutputFormat(
+            ".c", "C99 source of a constant array and its size", ("name", "align"), c_source
+        ),
         "elf": OutputFormat(
             ".o",
-            "ELF object to link, with symbols for start, end and size",
+            "ELF object to link: the same array and size, start and end",
             ("name", "align", "arch", "byteorder", "elf_flags"),
             elf_object,
         ),
@@ -80,7 +82,12 @@ def render(
     Args:
         rom: The ROM image, a contiguous buffer of at least one byte.
         format_name: A key of ``FORMATS``.
-        name: What the symbols of ``c`` and ``elf`` begin with, a C identifier.
+        name: Of the symbols of ``c`` and ``elf``, a C identifier. A program that links either
+            declares ``extern const unsigned char NAME[];`` and
+            ``extern const unsigned long NAME_size;``. The object also has ``NAME_start`` and
+            ``NAME_end``, declared like ``NAME``: its first byte, and the place behind its last.
+            On MIPS compile what uses the object with ``-mno-extern-sdata`` or ``-G 0`` unless it
+            is position-independent: ``NAME_size`` is in no small data section.
         load_address: Of the first byte, for ``hex``, ``srec`` and ``uf2``, which hold addresses
             below 2**32. For ``uf2`` a multiple of 256.
         arch: What the object of ``elf`` is linked into, named as ``Image.arch`` names it.
