@@ -3,8 +3,9 @@
 
 from pagestep.store._size import parse_size, show_size
 
+from ._elf import ARCHES
 from ._image import Image
 from ._layout import Extent, Segment
 from ._symbols import Symbol, Symbols
 
-__all__ = ["Extent", "Image", "Segment", "Symbol", "Symbols", "parse_size", "show_size"]
+__all__ = ["ARCHES", "Extent", "Image", "Segment", "Symbol", "Symbols", "parse_size", "show_size"]

@@ -50,6 +50,13 @@ _ARCHES = {
 }
 _NAMED_BY_CLASS = ("riscv", "loongarch")
 _LITTLE_ENDIAN_FIRST = ("arm", "arm64", "riscv32", "riscv64")
+ARCHES = (
+    *(name for name in _ARCHES.values() if name not in _NAMED_BY_CLASS),
+    *(name + bits for name in _NAMED_BY_CLASS for bits in ("32", "64")),
+    *("thumb", "mips64"),
+    *(name + "eb" for name in (*_LITTLE_ENDIAN_FIRST, "thumb")),
+)
+"""The names that ``Image.arch`` can have, beside "unknown"."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,16 +10,11 @@ import click
 import numpy as np
 
 from pagestep import Image, Segment, show_size
+from pagestep.store.image import ARCHES
 
 from ._output import console, number, print_json, table
 
 __all__ = ["image_options", "inspect", "open_image", "segment_facts"]
-
-
-_ARCHS = (
-    *("x86", "x86_64", "arm", "thumb", "arm64", "riscv32", "riscv64", "mips", "mips64"),
-    *("armeb", "thumbeb", "arm64eb", "riscv32eb", "riscv64eb", "ppc", "ppc64"),
-)
 
 
 def image_options(command: Any) -> Any:
@@ -31,7 +26,7 @@ def image_options(command: Any) -> Any:
         ),
         click.option(
             "--arch",
-            type=click.Choice(_ARCHS, case_sensitive=False),
+            type=click.Choice(ARCHES, case_sensitive=False),
             metavar="ARCH",
             help="Instruction set, where the file does not say it.",
         ),
