@@ -15,6 +15,15 @@ struct rom_slot {
     uint32_t size, coding_no;
 };
 
+/* Where a page's bytes are, and its coding: four bytes of the header block. */
+struct rom_place {
+    const unsigned char *bytes, *coding;
+    uint32_t size, coding_no;
+};
+
+/* Finds a page by its entry. PGS_E_RANGE, PGS_E_CORRUPT, PGS_E_ROM_ABSENT. */
+int pgs_rom_locate(const struct pgs_rom *rom, uint32_t page_no, struct rom_place *place);
+
 /* An entry of 2 or 4 bytes. */
 ROM_INLINE uint32_t rom_entry(const unsigned char *table, uint32_t index, unsigned entry_size)
 {

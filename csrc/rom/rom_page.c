@@ -6,13 +6,7 @@
  */
 #include "rom_internal.h"
 
-/* Where a page's bytes are, and its coding: four bytes of the header block. */
-struct place {
-    const unsigned char *bytes, *coding;
-    uint32_t size, coding_no;
-};
-
-static int locate_slot(const struct pgs_rom *rom, uint32_t slot, struct place *place)
+static int locate_slot(const struct pgs_rom *rom, uint32_t slot, struct rom_place *place)
 {
     uint32_t each = slot & ~(uint32_t)(ROM_GROUP_SLOTS - 1);
     struct rom_slot found;
@@ -28,7 +22,7 @@ static int locate_slot(const struct pgs_rom *rom, uint32_t slot, struct place *p
     return PGS_OK;
 }
 
-static int locate(const struct pgs_rom *rom, uint32_t page_no, struct place *place)
+int pgs_rom_locate(const struct pgs_rom *rom, uint32_t page_no, struct rom_place *place)
 {
     static const unsigned char same[ROM_CODING_SIZE] = {PGS_CODEC_SAME, PGS_FILTER_NONE,
                                                         ROM_NO_DICT};
@@ -78,8 +72,8 @@ void pgs_rom_undo_none(unsigned char *bytes, size_t size, uint32_t address)
 int pgs_rom_page(const struct pgs_rom *rom, uint32_t page_no, void *out)
 {
     const struct pgs_rom_kit *kit = rom->kit;
-    struct place place;
-    int error = locate(rom, page_no, &place);
+    struct rom_place place;
+    int error = pgs_rom_locate(rom, page_no, &place);
     unsigned dict_no;
 
     if (error != PGS_OK)
@@ -99,9 +93,9 @@ int pgs_rom_page(const struct pgs_rom *rom, uint32_t page_no, void *out)
 
 const void *pgs_rom_in_place(const struct pgs_rom *rom, uint32_t page_no)
 {
-    struct place place;
+    struct rom_place place;
 
-    if (locate(rom, page_no, &place) != PGS_OK ||
+    if (pgs_rom_locate(rom, page_no, &place) != PGS_OK ||
         place.coding[ROM_CODING_CODEC_AT] != PGS_CODEC_RAW || place.size != rom->page_size ||
         ((uintptr_t)place.bytes & (rom->page_size - 1)) != 0)
         return NULL;

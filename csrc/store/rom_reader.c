@@ -303,23 +303,13 @@ int pgs_rom_reader_page(pgs_rom_reader *reader, uint64_t page_no, void *out)
 int pgs_rom_reader_stored(const pgs_rom_reader *reader, uint64_t page_no, uint32_t *codec_id_ret,
                           uint32_t *size_ret)
 {
-    const struct pgs_rom *rom = &reader->rom;
-    uint32_t same_bit = UINT32_C(1) << (rom->page_entry_size * 8u - 1);
-    if (page_no >= rom->page_count)
+    struct rom_place place;
+    if (page_no >= reader->rom.page_count)
         return PGS_E_RANGE;
-    uint32_t entry =
-        rom_entry(rom->tables[PGS_ROM_PAGES].at, (uint32_t)page_no, rom->page_entry_size);
-    if (entry == (same_bit | (same_bit - 1)))
-        return PGS_E_ROM_ABSENT;
-    if (entry & same_bit) {
-        *codec_id_ret = PGS_CODEC_SAME;
-        *size_ret = ROM_WORD_SIZE;
-        return (entry ^ same_bit) < rom->tables[PGS_ROM_WORDS].count ? PGS_OK : PGS_E_CORRUPT;
-    }
-    if (entry >= rom->tables[PGS_ROM_SLOTS].count)
-        return PGS_E_CORRUPT;
-    struct rom_slot slot = rom_slot_at(rom, entry);
-    *codec_id_ret = coding_at(reader, slot.coding_no)[ROM_CODING_CODEC_AT];
-    *size_ret = slot.size;
+    int error = pgs_rom_locate(&reader->rom, (uint32_t)page_no, &place);
+    if (error)
+        return error;
+    *codec_id_ret = place.coding[ROM_CODING_CODEC_AT];
+    *size_ret = place.size;
     return PGS_OK;
 }
