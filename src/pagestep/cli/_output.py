@@ -20,7 +20,6 @@ from pagestep import PageStepError
 
 __all__ = [
     "Group",
-    "busy",
     "console",
     "keep_apart",
     "number",
@@ -137,18 +136,6 @@ def table(title: str, columns: list[str], rows: list[list[str]]) -> None:
 
 
 @contextmanager
-def busy(what: str) -> Generator[None]:
-    """Say on a terminal what is being done, for as long as it takes."""
-    shown = Console(stderr=True).status(what)
-    if sys.stderr.isatty():
-        shown.start()
-    try:
-        yield
-    finally:
-        shown.stop()
-
-
-@contextmanager
 def progress(what: str, total: int) -> Generator[Callable[[int], None]]:
     """Give a function to call with what was done.
 
@@ -160,6 +147,7 @@ def progress(what: str, total: int) -> Generator[Callable[[int], None]]:
     """
     done_so_far = 0
     with stages() as show:
+        show(what, 0, total)
 
         def advance(done: int) -> None:
             nonlocal done_so_far
@@ -198,4 +186,6 @@ def stages() -> Generator[Callable[[str, int, int], None]]:
         yield show
     finally:
         start.cancel()
+        if start.is_alive():
+            start.join()  # it may just be starting what is to be stopped
         shown.stop()

@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,10 @@ from pagestep.codecs.registry import codec_info
 from pagestep.store.trace import Block, Trace, generate
 
 from ._inspect import image_options, open_image
-from ._output import busy, console, print_json, progress, table
+from ._output import console, print_json, progress, stages, table
+from ._trace import naming, trace_of
 
-__all__ = ["naming", "replay"]
+__all__ = ["replay"]
 
 _GENERATED_EVENTS = 2_000_000
 _DICTIONARY_BYTES, _DICTIONARY_BYTES_MIN = 64 << 10, 1 << 10
@@ -42,20 +43,10 @@ def _trace_of(
     if path is None:
         made = generate(image.page_count, events=_GENERATED_EVENTS, seed=seed)
         return made, _GENERATED_EVENTS, f"generated, seed {seed}: not a recording"
+    trace = life.enter_context(trace_of(path, image))
     with naming(path):
-        trace = life.enter_context(Trace.open(path))
-        trace.require_image(bytes.fromhex(image.identity), image.page_count, image.page_size)
         totals = trace.totals()
     return _blocks(trace, path), totals.event_count if totals else 0, path.name
-
-
-@contextmanager
-def naming(path: Path | None) -> Generator[None]:
-    """Say in errors of a trace which file it is."""
-    try:
-        yield
-    except BadTrace as error:
-        raise BadTrace(f"{path}: {error}") from error
 
 
 def _blocks(trace: Trace, path: Path) -> Iterator[Block]:
@@ -74,7 +65,8 @@ def _dictionary(image: Image, wanted: bool) -> bytes:
     size_bytes = min(_DICTIONARY_BYTES, image.page_count * image.page_size // 16)
     if size_bytes < _DICTIONARY_BYTES_MIN:
         return b""
-    with busy("training a dictionary"):
+    with stages() as show:
+        show("training a dictionary", 0, 0)
         return train_dictionary(
             image.flat(),
             size_bytes,

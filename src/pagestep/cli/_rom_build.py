@@ -3,27 +3,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
 
 import click
 
-from pagestep import Image, Level, RomImage, RomPlan, build_rom, show_size
+from pagestep import Level, RomImage, RomPlan, build_rom, show_size
 from pagestep.store import WrittenBeside
 from pagestep.store.rom import read_private_key
 from pagestep.store.rom.output import FORMATS, render
-from pagestep.store.trace import Trace
 
 from ._inspect import image_options, open_image
 from ._output import console, keep_apart, number, print_json, stages, table
-from ._replay import naming
-from ._rom_read import CALLED
+from ._rom_read import codec_facts, codec_rows
+from ._trace import trace_of
 
 __all__ = ["rom_build"]
-
-_CODECS = "raw,lz4,zstd"
 
 
 def _levels(given: tuple[str, ...]) -> dict[str, Level]:
@@ -40,15 +36,6 @@ def _levels(given: tuple[str, ...]) -> dict[str, Level]:
         if levels.setdefault(section, level) != level:
             raise click.BadParameter(f"{section} is given two levels", param_hint="--level")
     return levels
-
-
-@contextmanager
-def _trace_of(path: Path | None, image: Image) -> Generator[Trace | None]:
-    with naming(path), ExitStack() as stack:
-        trace = stack.enter_context(Trace.open(path)) if path is not None else None
-        if trace is not None:
-            trace.require_image(bytes.fromhex(image.identity), image.page_count, image.page_size)
-        yield trace
 
 
 _SUFFIXES = {
@@ -100,9 +87,7 @@ def _found(built: RomImage, outputs: dict[str, Path]) -> dict[str, Any]:
         "image_bytes": built.image_bytes,
         "rom_bytes": len(built.data),
         "pages": built.page_count,
-        "by_codec": {
-            name: {"pages": pages, "bytes": size} for name, (pages, size) in built.by_codec.items()
-        },
+        "by_codec": codec_facts(built.by_codec),
         "header_bytes": built.header_bytes,
         "index_bytes": built.index_bytes,
         "dictionary_bytes": built.dictionary_bytes,
@@ -120,11 +105,7 @@ def _show(built: RomImage, outputs: dict[str, Path]) -> None:
         f"{len(built.data):,} bytes, {len(built.data) / max(built.image_bytes, 1):.1%}\n"
     )
     rows = [
-        [CALLED[name], f"{pages:,}", f"{size:,}"]
-        for name, (pages, size) in built.by_codec.items()
-        if pages
-    ]
-    rows += [
+        *codec_rows(built.by_codec),
         ["dictionaries", "", f"{built.dictionary_bytes:,}"],
         ["index", "", f"{built.index_bytes:,}"],
         ["header", "", f"{built.header_bytes:,}"],
@@ -149,7 +130,12 @@ def _show(built: RomImage, outputs: dict[str, Path]) -> None:
     "-o", "--output", "out", type=click.Path(path_type=Path), required=True, metavar="OUT"
 )
 @image_options
-@click.option("--codecs", default=_CODECS, show_default=True, help="What the target can decode.")
+@click.option(
+    "--codecs",
+    default=",".join(RomPlan().codecs),
+    show_default=True,
+    help="What the target can decode.",
+)
 @click.option(
     "--level", "levels", multiple=True, metavar="SECTION=LEVEL", help="Level of a section's pages."
 )
@@ -215,7 +201,7 @@ def rom_build(
     }
     with (
         open_image(str(image), **how) as opened,
-        _trace_of(trace, opened) as events,
+        trace_of(trace, opened) if trace else nullcontext() as events,
         stages() as progress,
     ):
         plan = RomPlan(

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,9 @@ from pagestep.store.rom import read_public_key
 from ._inspect import segment_facts
 from ._output import console, keep_apart, print_json, progress, table
 
-__all__ = ["CALLED", "rom_extract", "rom_info", "rom_verify"]
+__all__ = ["codec_facts", "codec_rows", "rom_extract", "rom_info", "rom_verify"]
 
-CALLED = {
+_CALLED = {
     "raw": "raw",
     "lz4": "LZ4",
     "zstd": "zstd",
@@ -25,6 +26,20 @@ CALLED = {
     "absent": "left out",
 }
 _BAD_SHOWN_MAX = 10
+
+
+def codec_facts(by_codec: Mapping[str, tuple[int, int]]) -> dict[str, dict[str, int]]:
+    """Return what JSON says of pages, by what holds them."""
+    return {name: {"pages": pages, "bytes": size} for name, (pages, size) in by_codec.items()}
+
+
+def codec_rows(by_codec: Mapping[str, tuple[int, int]]) -> list[list[str]]:
+    """Return the same as rows of a table, without what holds none."""
+    return [
+        [_CALLED[name], f"{pages:,}", f"{size:,}"]
+        for name, (pages, size) in by_codec.items()
+        if pages
+    ]
 
 
 def _describe(rom: Rom) -> dict[str, Any]:
@@ -37,9 +52,7 @@ def _describe(rom: Rom) -> dict[str, Any]:
         "image_bytes": rom.image_size,
         "rom_bytes": rom.rom_size,
         "ram_bytes": rom.ram_size,
-        "by_codec": {
-            name: {"pages": pages, "bytes": size} for name, (pages, size) in rom.by_codec.items()
-        },
+        "by_codec": codec_facts(rom.by_codec),
         "identity": rom.identity,
         "root": rom.root.hex(),
         "signer": rom.signer.hex() if rom.signer else None,
@@ -56,7 +69,7 @@ def _describe(rom: Rom) -> dict[str, Any]:
 def rom_info(rom: Path, as_json: bool) -> None:
     """Show what ROM is made of."""
     with Rom.open(rom) as opened:
-        found = _describe(opened)
+        found, rows = _describe(opened), codec_rows(opened.by_codec)
     if as_json:
         print_json(found)
         return
@@ -72,11 +85,7 @@ def rom_info(rom: Path, as_json: bool) -> None:
     table(
         "Pages, by what holds them",
         ["", "pages", "bytes"],
-        [
-            [CALLED[name], f"{each['pages']:,}", f"{each['bytes']:,}"]
-            for name, each in found["by_codec"].items()
-            if each["pages"]
-        ],
+        rows,
     )
     console.print()
     table(
