@@ -3,20 +3,21 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from types import TracebackType
 from typing import Self
 
 __all__ = ["Closing"]
 
 
-class Closing:
+class Closing(ABC):
     """Has a ``close``, which the end of a ``with`` block calls."""
 
     __slots__ = ()
 
+    @abstractmethod
     def close(self) -> None:
         """Give back what is held. Again is no error."""
-        raise NotImplementedError
 
     def __enter__(self) -> Self:
         """Return the object itself."""

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import threading
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -15,7 +16,16 @@ from pagestep.codecs.errors import InvalidArgument, error_for
 if TYPE_CHECKING:
     from pagestep.codecs.buffers import AnyBuffer
 
-__all__ = ["check", "check_pages", "ffi", "lib", "page_number_array", "readable", "writable"]
+__all__ = [
+    "PageFrame",
+    "check",
+    "check_pages",
+    "ffi",
+    "lib",
+    "page_number_array",
+    "readable",
+    "writable",
+]
 
 # cffi's stubs know neither a structure's fields nor that arrays are buffers.
 ffi: Any = _core.ffi
@@ -98,6 +108,20 @@ def writable(buffer: AnyBuffer, name: str) -> Any:
         return ffi.from_buffer(buffer, require_writable=True)
     except (TypeError, ValueError, BufferError) as error:
         raise InvalidArgument(f"{name} must be a writable, contiguous buffer: {error}") from None
+
+
+class PageFrame(threading.local):
+    """Room for one page, of which each thread has its own, and the way to get bytes out of it.
+
+    Attributes:
+        frame: Where the core puts the page.
+        to_bytes: Returns a copy of it.
+    """
+
+    def __init__(self, page_size: int) -> None:
+        """Make this thread's; called again by each thread that comes."""
+        self.frame: Any = ffi.new("unsigned char[]", page_size)
+        self.to_bytes: Callable[[], bytes] = memoryview(ffi.buffer(self.frame)).tobytes
 
 
 def page_number_array(

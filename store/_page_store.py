@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable, Generator, Iterable
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, Self
@@ -17,7 +16,16 @@ from pagestep.codecs.closing import Closing
 from pagestep.codecs.errors import BudgetExceeded, Closed, InvalidArgument, NoSuchPage
 
 from ._backing import check_pair, close_backing, open_backing
-from ._binding import check, check_pages, ffi, lib, page_number_array, readable, writable
+from ._binding import (
+    PageFrame,
+    check,
+    check_pages,
+    ffi,
+    lib,
+    page_number_array,
+    readable,
+    writable,
+)
 from ._level import Level
 from ._size import parse_size
 from ._stats import Stats, snapshot
@@ -77,7 +85,7 @@ class PageStore(Closing):
         self.page_count: int = of.page_count
         self.page_size: int = of.page_size
         self._owned = ExitStack()
-        self._local = threading.local()
+        self._local = PageFrame(of.page_size)
         if isinstance(codec, str):
             codec = Codec(
                 codec,
@@ -268,18 +276,12 @@ class PageStore(Closing):
         """
         local = self._local
         try:
-            frame = local.frame
-        except AttributeError:
-            frame = local.frame = ffi.new("unsigned char[]", self.page_size)
-            local.to_bytes = memoryview(ffi.buffer(frame)).tobytes
-        try:
-            code = _read_page(self._handle or self._core(), self._object, page_no, 0, frame)
+            code = _read_page(self._handle or self._core(), self._object, page_no, 0, local.frame)
         except OverflowError:
             code = lib.PGS_E_RANGE
         if code:
             check(code, f"page {page_no} cannot be read")
-        page: bytes = local.to_bytes()
-        return page
+        return local.to_bytes()
 
     def read_into(
         self,

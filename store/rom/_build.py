@@ -85,13 +85,7 @@ class _Build:
         if not image.arch.isascii() or len(image.arch) > ARCH_SIZE:
             raise InvalidArgument(f"arch {image.arch!r}: at most {ARCH_SIZE} ASCII letters")
         progress("examining pages", 0, 0)
-        self.contents: Contents = examine(
-            image,
-            levels=plan.levels,
-            in_place=plan.in_place,
-            leave_out=plan.leave_out,
-            trace=plan.trace,
-        )
+        self.contents: Contents = examine(image, plan)
         self.slots = self.contents.slots
         self.filter = filter_for(image.arch)
 
@@ -140,9 +134,7 @@ class _Build:
             plan.codecs,
             None if wanted is None else parse_size(wanted, "dictionary size"),
         )
-        return make_dictionary(
-            self.contents, self.image.base, slots, self.filter, size, plan.codecs
-        )
+        return make_dictionary(self.contents, slots, self.filter, size, plan.codecs)
 
     def _with(self, dictionaries: list[bytes]) -> RomImage:
         """Build with these dictionaries; an empty one stands for none."""
@@ -156,25 +148,19 @@ class _Build:
             stored = beside.submit(
                 store_dictionaries, dictionaries, self.plan.dictionary, self.plan.codecs
             )
-            coded = self._encode(ways, dictionaries)
+            coded = encode(
+                self.contents,
+                [(option, self.slots[mask]) for option, mask in ways],
+                dictionaries,
+                threads=self.threads,
+                progress=self.progress,
+            )
         options = [Option("raw", "none"), *(option for option, _ in ways)]
         coded = [{}, *coded]
         sizes = self._sizes(coded)
         assembly = Assembly(self.image, self.plan, self.contents, *stored.result())
         chosen, bound = self._choose(options, sizes, assembly)
         return assembly.assemble(options, coded, chosen, bound)
-
-    def _encode(
-        self, ways: Sequence[tuple[Option, npt.NDArray[np.bool_]]], dictionaries: list[bytes]
-    ) -> list[dict[int, bytes]]:
-        return encode(
-            self.contents,
-            self.image.base,
-            [(option, self.slots[mask]) for option, mask in ways],
-            dictionaries,
-            threads=self.threads,
-            progress=self.progress,
-        )
 
     def _ways(self, dict_no: npt.NDArray[np.int64]) -> list[tuple[Option, npt.NDArray[np.bool_]]]:
         """Return the ways to code pages beside raw, and which slots each is for."""

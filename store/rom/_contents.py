@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,8 @@ from ._tree import leaf_hash, tree_root
 if TYPE_CHECKING:
     from pagestep.store.image import Image, Segment
     from pagestep.store.trace import Block
+
+    from ._plan import RomPlan
 
 _WINDOW_EVENTS = 1 << 16
 _UNTOUCHED_WEIGHT = 1 / 16  # of a page that the trace touches in one window
@@ -40,6 +42,7 @@ class Contents:
     """An image's pages, classed.
 
     Attributes:
+        base: Virtual address of page 0.
         pages: All bytes, shape (page_count, page_size), dtype uint8.
         words: The words that same-filled pages repeat, shape (words,), dtype uint64.
         word_no: Of each page, -1 if it is not same-filled; shape (page_count,).
@@ -55,6 +58,7 @@ class Contents:
         root: Root of the tree of pages.
     """
 
+    base: int
     pages: npt.NDArray[np.uint8]
     words: npt.NDArray[np.uint64]
     word_no: npt.NDArray[np.int64]
@@ -66,6 +70,10 @@ class Contents:
     weight: npt.NDArray[np.float64]
     order: npt.NDArray[np.int64]
     root: bytes
+
+    def address_of(self, page_no: int) -> int:
+        """Return the address of a page as branch filters see it."""
+        return (self.base + page_no * int(self.pages.shape[1])) % (1 << 64)
 
     @property
     def slots(self) -> npt.NDArray[np.int64]:
@@ -85,15 +93,8 @@ class Contents:
         return weights[self.slots]
 
 
-def examine(
-    image: Image,
-    *,
-    levels: Mapping[str, Level],
-    in_place: Sequence[str],
-    leave_out: Sequence[str],
-    trace: Iterable[Block] | None,
-) -> Contents:
-    """Class an image's pages.
+def examine(image: Image, plan: RomPlan) -> Contents:
+    """Class an image's pages, as a plan says what they are for.
 
     Raises:
         InvalidArgument: A segment that the image does not have.
@@ -103,21 +104,22 @@ def examine(
     level = np.full(len(pages), 255, np.uint8)
     for segment in image.segments:
         of_segment = level[segment.pages.start : segment.pages.stop]
-        np.minimum(of_segment, np.uint8(levels.get(segment.name, Level.NORMAL)), out=of_segment)
+        np.minimum(of_segment, np.uint8(plan.level_of(segment.name)), out=of_segment)
     level[level == 255] = Level.NORMAL
-    for name in levels:
+    for name in plan.levels:
         segment_of(name)
-    is_absent = _wholly_of(image, [segment_of(name) for name in leave_out])
-    is_in_place = _any_of(len(pages), [segment_of(name) for name in in_place]) & ~is_absent
+    is_absent = _wholly_of(image, [segment_of(name) for name in plan.leave_out])
+    is_in_place = _any_of(len(pages), [segment_of(name) for name in plan.in_place]) & ~is_absent
     words, word_no = _same_filled(pages, but=is_absent | is_in_place)
     leaves = [leaf_hash(b"" if out else page) for page, out in zip(pages, is_absent, strict=True)]
     # What is used in place lies there for itself, even if another page has the same bytes.
     owner = np.where(is_in_place, np.arange(len(pages)), _owners(leaves))
     np.minimum.at(level, owner, level)
-    weight, order = _use(trace, level)
+    weight, order = _use(plan.trace, level)
     first_use = np.argsort(order)
     np.minimum.at(first_use, owner, first_use)
     return Contents(
+        base=image.base,
         pages=pages,
         words=words,
         word_no=word_no,

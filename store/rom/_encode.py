@@ -32,8 +32,8 @@ Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is; 0: not known."""
 
 # zstd's last levels save 0.7 per cent for twice the time: they are for dense pages.
-_LEVELS = {"raw": 0, "lz4": 12, "zstd": 14}
-_LEVELS_DENSE = {"raw": 0, "lz4": 12, "zstd": 22}
+_LEVELS = {"lz4": 12, "zstd": 14}
+_LEVELS_DENSE = {"lz4": 12, "zstd": 22}
 _PIECE_PAGES = 32
 _DICTIONARY_PAGES_MAX = 1536  # more make it a thousandth better
 _LZ4_REACH_BYTES = 64 << 10
@@ -94,7 +94,6 @@ def dictionary_size(
 
 def make_dictionary(
     contents: Contents,
-    base: int,
     slots: npt.NDArray[np.int64],
     filter_name: str,
     size: int,
@@ -104,7 +103,6 @@ def make_dictionary(
 
     Args:
         contents: Of the image.
-        base: Virtual address of page 0.
         slots: The pages' numbers.
         filter_name: The branch filter of those that hold instructions.
         size: Bytes at most.
@@ -115,14 +113,13 @@ def make_dictionary(
     count = min(len(slots), _DICTIONARY_PAGES_MAX)
     slots = np.sort(slots)[np.arange(count) * len(slots) // count]
     pages = contents.pages[slots]
-    page_size = pages.shape[1]
     for page, page_no in zip(pages, slots.tolist(), strict=True):
         if contents.is_code[page_no]:
-            apply_filter(filter_name, page, address=(base + page_no * page_size) % (1 << 64))
+            apply_filter(filter_name, page, address=contents.address_of(page_no))
     content = train_dictionary(
         pages.reshape(-1),
         size - size % CHECKSUM_STRIDE,
-        page_size=page_size,
+        page_size=pages.shape[1],
         tables="zstd" in codecs,
     )
     return content + bytes(-len(content) % CHECKSUM_STRIDE)
@@ -172,7 +169,6 @@ def _lz4_block(data: bytes) -> bytes:
 
 def encode(
     contents: Contents,
-    base: int,
     work: Sequence[tuple[Option, npt.NDArray[np.int64]]],
     dictionaries: Sequence[bytes],
     *,
@@ -183,7 +179,6 @@ def encode(
 
     Args:
         contents: Of the image.
-        base: Virtual address of page 0.
         work: For each option the numbers of the pages to code with it.
         dictionaries: By number.
         threads: How many at once.
@@ -192,16 +187,16 @@ def encode(
     Returns:
         For each option, page number to bytes; pages that do not shrink are left out.
     """
-    page_size = contents.pages.shape[1]
     codecs: list[Codec] = []
 
     def piece(task: tuple[int, npt.NDArray[np.int64]]) -> tuple[int, dict[int, bytes]]:
         number, page_nos = task
         done: dict[int, bytes] = {}
         for page_no in page_nos.tolist():
-            address = (base + page_no * page_size) % (1 << 64)
-            coded = codecs[number].encode(contents.pages[page_no], address=address)
-            if coded is not None and len(coded) < page_size:
+            coded = codecs[number].encode(
+                contents.pages[page_no], address=contents.address_of(page_no)
+            )
+            if coded is not None:
                 done[page_no] = coded
         return number, done
 
@@ -219,7 +214,7 @@ def encode(
                 level=option.level,
                 filter=option.filter,
                 dictionary=dictionaries[option.dict_no] if option.dict_no != NO_DICT else b"",
-                page_size=page_size,
+                page_size=contents.pages.shape[1],
             )
             codecs.append(opened.enter_context(codec))
         for (number, coded), (_, page_nos) in zip(pool.map(piece, tasks), tasks, strict=True):

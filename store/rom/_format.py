@@ -21,6 +21,7 @@ DICT_COUNT_MAX: Final = 4
 DICT_SIZE_MAX: Final = 1 << 20
 ROM_SIZE_MAX: Final = (1 << 32) - 1
 SIGNATURE_SIZE: Final = 96
+KEY_SIZE: Final = 32  # the public key, with which it begins
 ARCH_SIZE: Final = 16
 
 TABLES: Final = (

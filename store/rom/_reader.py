@@ -4,14 +4,13 @@
 from __future__ import annotations
 
 import os
-import threading
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from pagestep.codecs.errors import InvalidArgument, error_for
-from pagestep.store._binding import ffi, lib, readable, writable
+from pagestep.store._binding import PageFrame, ffi, lib, readable, writable
 
 if TYPE_CHECKING:
     from pagestep.codecs.buffers import AnyBuffer
@@ -82,12 +81,12 @@ class RomReader:
             remedy = _REMEDIES.get(code)
             raise error_for(code, f"{name}: {reason}" + (f": {remedy}" if remedy else ""))
         self.pointer = ffi.gc(opened[0], lib.pgs_rom_reader_close)
-        self._local = threading.local()  # a frame for each thread that reads single pages
         self.name = name
         self.data = data
         self._rom: Any = lib.pgs_rom_reader_rom(self.pointer)
         self.page_size = int(self._rom.page_size)
         self.page_count = int(self._rom.page_count)
+        self._local = PageFrame(self.page_size)
 
     def read(self, page_no: int) -> bytes:
         """Return one page.
@@ -97,18 +96,12 @@ class RomReader:
         """
         local = self._local
         try:
-            frame = local.frame
-        except AttributeError:
-            frame = local.frame = ffi.new("unsigned char[]", self.page_size)
-            local.to_bytes = memoryview(ffi.buffer(frame)).tobytes
-        try:
-            code = _read_page(self.pointer, page_no, frame)
+            code = _read_page(self.pointer, page_no, local.frame)
         except OverflowError:
             code = lib.PGS_E_RANGE
         if code:
             raise self.error_of(page_no, code)
-        page: bytes = local.to_bytes()
-        return page
+        return local.to_bytes()
 
     @property
     def memory_bytes(self) -> int:

@@ -21,7 +21,7 @@ from pagestep.store._level import Level
 from pagestep.store.image._layout import Segment, pages_of_run
 from pagestep.store.image._source import bytes_of, open_source
 
-from ._format import SIGNATURE_SIZE, Coding, Header, unpack
+from ._format import KEY_SIZE, SIGNATURE_SIZE, Coding, Header, unpack
 from ._reader import RomReader, coder_sets_for
 from ._sign import check_signature
 from ._tree import leaf_hash, tree_root
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 __all__ = ["Rom", "RomCheck"]
 
 _BATCH_BYTES = 1 << 20
-_KEY_SIZE = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,7 +284,7 @@ class Rom(Closing):
     def signer(self) -> bytes | None:
         """The public key that it says it was signed with, 32 bytes; None: it is not signed."""
         signature = self._signature()
-        return signature[:_KEY_SIZE] if len(signature) == SIGNATURE_SIZE else None
+        return signature[:KEY_SIZE] if len(signature) == SIGNATURE_SIZE else None
 
     @property
     def dictionaries(self) -> tuple[bytes, ...]:

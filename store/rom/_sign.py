@@ -8,14 +8,12 @@ from typing import TYPE_CHECKING
 
 from pagestep.codecs.errors import BadSignature, InvalidArgument, Unsupported
 
-from ._format import SIGNATURE_SIZE
+from ._format import KEY_SIZE, SIGNATURE_SIZE
 
 if TYPE_CHECKING:
     import os
 
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
-_KEY_SIZE = 32
 
 
 def read_private_key(path: str | os.PathLike[str]) -> Ed25519PrivateKey:
@@ -81,25 +79,23 @@ def check_signature(block: bytes, signature: bytes, trusted: bytes | None = None
         BadSignature: There is none, it is somebody else's, or it does not hold.
         Unsupported: The package cryptography is not installed.
     """
-    if trusted is not None and len(trusted) != _KEY_SIZE:
+    if trusted is not None and len(trusted) != KEY_SIZE:
         raise InvalidArgument(
-            f"a public key has {_KEY_SIZE} bytes, not {len(trusted)}: read_public_key gets it "
+            f"a public key has {KEY_SIZE} bytes, not {len(trusted)}: read_public_key gets it "
             "from a PEM file"
         )
     if len(signature) != SIGNATURE_SIZE:
         raise BadSignature("the ROM image is not signed" if not signature else "no signature")
-    if trusted is not None and signature[:_KEY_SIZE] != trusted:
+    if trusted is not None and signature[:KEY_SIZE] != trusted:
         raise BadSignature(
-            f"signed with key {signature[:_KEY_SIZE].hex()}, not with the trusted {trusted.hex()}"
+            f"signed with key {signature[:KEY_SIZE].hex()}, not with the trusted {trusted.hex()}"
         )
     _require_cryptography()
     from cryptography.exceptions import InvalidSignature
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
     try:
-        Ed25519PublicKey.from_public_bytes(signature[:_KEY_SIZE]).verify(
-            signature[_KEY_SIZE:], block
-        )
+        Ed25519PublicKey.from_public_bytes(signature[:KEY_SIZE]).verify(signature[KEY_SIZE:], block)
     except (InvalidSignature, ValueError):
         raise BadSignature("the signature is not that of this header: it was changed") from None
 
