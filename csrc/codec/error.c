@@ -44,6 +44,18 @@ const char *pgs_error_text(int error)
         return "the ROM image needs a codec or branch filter that this reader lacks";
     case PGS_E_ROM_ABSENT:
         return "the page was left out of the ROM image";
+    case PGS_E_ATOMIC:
+        return "not allowed in an atomic section";
+    case PGS_E_LOCK_ORDER:
+        return "locks are taken in an order that can deadlock";
+    case PGS_E_PAGER:
+        return "the pager needs a page that can leave";
+    case PGS_E_REENTRY:
+        return "a backing called the store that called it";
+    case PGS_E_PAGER_POOL:
+        return "the pager needs memory of a paged pool";
+    case PGS_E_GONE:
+        return "the page's bytes were given up for good";
     default:
         return "unknown error";
     }

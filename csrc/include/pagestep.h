@@ -7,6 +7,7 @@
 #define PAGESTEP_H
 
 #include "pagestep/codec.h"
+#include "pagestep/discipline.h"
 #include "pagestep/error.h"
 #include "pagestep/ids.h"
 #include "pagestep/rom.h"

@@ -15,10 +15,14 @@ struct call {
     int first_error;
 };
 
+/* What a call is for: to use pages, or to move them, which an atomic section
+ * must not. */
+enum call_kind { CALL_USES, CALL_MOVES };
+
 /* Begins a call on `count` pages; after an error it must not be ended, and
  * every status is that error. */
-int call_begin(struct call *call, pgs_store *store, uint32_t object, size_t count,
-               int32_t *statuses);
+int call_begin(struct call *call, pgs_store *store, uint32_t object, enum call_kind kind,
+               size_t count, int32_t *statuses);
 
 /* Gives every page the same error. */
 void call_refuse(struct call *call, size_t count, int error);
@@ -36,8 +40,9 @@ int call_end(struct call *call);
 typedef int page_action(const struct job *job, void *bytes);
 void call_run(struct call *call, const uint64_t *page_nos, size_t count, page_action *action,
               void *bytes);
-int call_for_each(pgs_store *store, uint32_t object, const uint64_t *page_nos, size_t count,
-                  int32_t *statuses, page_action *action, void *bytes);
+int call_for_each(pgs_store *store, uint32_t object, enum call_kind kind,
+                  const uint64_t *page_nos, size_t count, int32_t *statuses, page_action *action,
+                  void *bytes);
 
 /* access.c: one page each */
 int page_compare(const struct job *job, void *expected);

@@ -16,12 +16,7 @@ static int page_in_page(const struct job *job, void *unused)
 int pgs_page_in(pgs_store *store, uint32_t object, const uint64_t *page_nos, size_t count,
                 int32_t *statuses_ret)
 {
-    return call_for_each(store, object, page_nos, count, statuses_ret, page_in_page, NULL);
-}
-
-static bool page_is_held(uint64_t word)
-{
-    return (word & PAGE_PINS_MASK) || page_level(word) == PGS_LEVEL_PINNED;
+    return call_for_each(store, object, CALL_USES, page_nos, count, statuses_ret, page_in_page, NULL);
 }
 
 /* Who asks for a page to be compressed wants it kept so: frames make room
@@ -85,7 +80,7 @@ static int page_out_page(const struct job *job, void *unused)
 int pgs_page_out(pgs_store *store, uint32_t object, const uint64_t *page_nos, size_t count,
                  int32_t *statuses_ret)
 {
-    return call_for_each(store, object, page_nos, count, statuses_ret, page_out_page, NULL);
+    return call_for_each(store, object, CALL_MOVES, page_nos, count, statuses_ret, page_out_page, NULL);
 }
 
 /* An encoder of a level of its own, paid for. */
@@ -123,7 +118,7 @@ int pgs_pack(pgs_store *store, uint32_t object, const uint64_t *page_nos, size_t
     struct call call;
     struct encoder encoder;
     pgs_codec *codec;
-    int error = call_begin(&call, store, object, count, statuses_ret);
+    int error = call_begin(&call, store, object, CALL_MOVES, count, statuses_ret);
     if (error)
         return error;
     error = open_packer(&call.job, level, &codec, &encoder);
@@ -167,5 +162,5 @@ static int discard_page(const struct job *job, void *unused)
 int pgs_discard(pgs_store *store, uint32_t object, const uint64_t *page_nos, size_t count,
                 int32_t *statuses_ret)
 {
-    return call_for_each(store, object, page_nos, count, statuses_ret, discard_page, NULL);
+    return call_for_each(store, object, CALL_MOVES, page_nos, count, statuses_ret, discard_page, NULL);
 }

@@ -21,7 +21,7 @@ static int learn_page(pgs_store *store, const struct pgs_object *object, uint64_
     uint32_t size, source = backing_source(backing, page_no, &size);
     int error = PGS_OK;
     if (source != PGS_SOURCE_ROM) {
-        error = backing->page_in(backing->ctx, page_no, bytes);
+        error = backing_page_in(store, backing, page_no, bytes);
         if (!error) {
             atomic_init(&page->origin_sum, pgs_checksum(bytes, store->page_size));
             if (pgs_same_filled(bytes, store->page_size, &page->fill))
@@ -117,10 +117,13 @@ int pgs_object_add(pgs_store *store, uint64_t page_count, uint64_t base_address,
         shape.backing = *backing;
         shape.backing_bytes = backing_memory_bytes(backing);
     }
+    int error = section_may_wait(store);
+    if (error)
+        return error;
     pthread_mutex_lock(&store->object_lock);
     struct worker *worker = worker_take(store);
     struct pgs_object *object = NULL;
-    int error = encoders_prepare(store, worker, codec, backing && backing->page_out);
+    error = encoders_prepare(store, worker, codec, backing && backing->page_out);
     if (!error)
         error = object_new(store, worker, &shape, &object);
     if (!error) {
@@ -158,9 +161,12 @@ static void forget_page(const struct job *job)
 
 int pgs_object_remove(pgs_store *store, uint32_t object_no)
 {
+    int error = section_may_wait(store);
+    if (error)
+        return error;
     pthread_mutex_lock(&store->object_lock);
     struct pgs_object *object = object_of(store, object_no);
-    int error = object ? PGS_OK : PGS_E_RANGE;
+    error = object ? PGS_OK : PGS_E_RANGE;
     for (uint64_t i = 0; !error && i < object->page_count; i++)
         if (page_load(&object->pages[i]) & PAGE_PINS_MASK)
             error = PGS_E_PINNED;
@@ -172,8 +178,7 @@ int pgs_object_remove(pgs_store *store, uint32_t object_no)
             forget_page(&job);
         }
         atomic_store_explicit(&store->objects[object_no], NULL, memory_order_release);
-        if (object->backing.close)
-            object->backing.close(object->backing.ctx);
+        backing_close(store, &object->backing);
         object_free(store, object);
     }
     pthread_mutex_unlock(&store->object_lock);

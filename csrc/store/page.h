@@ -32,6 +32,7 @@
 #define PAGE_BUSY ((uint64_t)1 << 2)
 #define PAGE_WAITED ((uint64_t)1 << 3)
 #define PAGE_DIRTY ((uint64_t)1 << 4)
+/* PGS_LEVEL_PINNED is 0 */
 #define PAGE_LEVEL_SHIFT 8
 #define PAGE_LEVEL_MASK ((uint64_t)0x7 << PAGE_LEVEL_SHIFT)
 #define PAGE_CODING_SHIFT 12
@@ -105,6 +106,12 @@ static inline bool page_try_claim(struct page *page)
         if (page_swap(page, &word, word | PAGE_BUSY))
             return true;
     return false;
+}
+
+/* Cannot leave its frame. */
+static inline bool page_is_held(uint64_t word)
+{
+    return (word & PAGE_PINS_MASK) || !(word & PAGE_LEVEL_MASK);
 }
 
 /* Whether these are the bytes that the page's backing gives. */

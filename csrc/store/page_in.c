@@ -60,7 +60,7 @@ static int fetch_backing(const struct job *job, void *out, enum pgs_source *sour
     uint32_t size = job->store->page_size;
     *source = (enum pgs_source)backing_source(backing, job->page_no, &size);
     *bytes = size;
-    int error = backing->page_in(backing->ctx, job->page_no, out);
+    int error = backing_page_in(job->store, backing, job->page_no, out);
     if (!error && !is_as_ever(job->page, pgs_checksum(out, job->store->page_size)))
         error = PGS_E_CORRUPT;
     return error;
@@ -125,13 +125,22 @@ void page_install(const struct job *job, uint32_t frame, bool ghost)
     frame_off_hand(job->store);
 }
 
+/* A fault may have to wait for the pager: what the thread holds must not be what
+ * the pager waits for. */
+int page_may_fault(const struct job *job)
+{
+    return job->section ? lock_may_fault(job->section) : PGS_OK;
+}
+
 /* Brings a claimed page that is not hot into a frame. It stays claimed. */
 int page_bring_in(const struct job *job)
 {
     pgs_store *store = job->store;
     uint32_t frame;
     uint64_t clock = clock_tick(store);
-    int error = frame_take(store, job->worker, &frame);
+    int error = page_may_fault(job);
+    if (!error)
+        error = frame_take(store, job->worker, &frame);
     if (!error) {
         uint64_t word = page_load(job->page);
         error = page_fetch(job, word, frame_bytes(store, frame));

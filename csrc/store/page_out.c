@@ -5,6 +5,7 @@
  */
 #include <string.h>
 
+#include "store/backing.h"
 #include "store/store_internal.h"
 
 enum { STAYS_MAX = 64 }; /* dirty pages without room that are tried for one frame */
@@ -143,7 +144,7 @@ int page_write_back(const struct job *job, const void *bytes)
     const struct pgs_backing *backing = &job->object->backing;
     if (!backing->page_out)
         return PGS_E_DIRTY;
-    int error = backing->page_out(backing->ctx, job->page_no, bytes);
+    int error = backing_page_out(job->store, backing, job->page_no, bytes);
     uint64_t sum = pgs_checksum(bytes, job->store->page_size);
     /* After an error the backing may hold a mixture: no bytes are equal to it. */
     atomic_store_explicit(&job->page->origin_sum, error ? ~sum : sum, memory_order_relaxed);
@@ -206,6 +207,16 @@ static bool claim_victim(void *ctx, uint32_t frame)
            page_try_claim(page_in_frame(store, frame));
 }
 
+/* Holds a victim against what must never leave: what is held, and what this
+ * thread has just faulted in. */
+static void audit(const struct job *job, const struct frame *row)
+{
+    uint32_t seq = atomic_load_explicit(&job->worker->fault_seq, memory_order_relaxed);
+    bool just_came = row->guard_worker == job->worker->index && row->guard_seq == seq;
+    if (page_is_held(page_load(job->page)) || just_came)
+        atomic_fetch_add_explicit(&job->store->breaches, 1, memory_order_relaxed);
+}
+
 /* Has the policy's choice leave. 1: *frame_ret is free; 0: its RAM went to
  * the pool; an error: it stays, as it is dirty and there is no room for it. */
 static int evict_frame(pgs_store *store, struct worker *worker, uint32_t frame,
@@ -216,6 +227,9 @@ static int evict_frame(pgs_store *store, struct worker *worker, uint32_t frame,
                       .page = page_in_frame(store, frame), .object_no = row->object,
                       .page_no = row->page_no};
     *frame_ret = frame;
+    /* The verifier evicts what has just come on purpose. */
+    if ((store->flags & (PGS_STORE_AUDIT | PGS_STORE_VERIFY)) == PGS_STORE_AUDIT)
+        audit(&job, row);
     frame_in_hand(store);
     int error = page_leave(&job, frame_ret);
     if (error) {
@@ -227,6 +241,19 @@ static int evict_frame(pgs_store *store, struct worker *worker, uint32_t frame,
     return *frame_ret != NO_FRAME;
 }
 
+enum { NO_VICTIM = 2 };
+
+/* Has the policy's choice leave among the pages that came at least so many faults of
+ * their thread ago: as evict_frame, or NO_VICTIM. */
+static int evict_unguarded(pgs_store *store, struct worker *worker, uint32_t guarded,
+                           uint32_t *frame_ret)
+{
+    struct departure departure = {.store = store, .guarded = guarded};
+    uint32_t frame = evict_victim(store->queue, (uint32_t)clock_of(store), claim_victim,
+                                  &departure);
+    return frame == NO_FRAME ? NO_VICTIM : evict_frame(store, worker, frame, frame_ret);
+}
+
 bool evict_one(pgs_store *store, struct worker *worker, uint32_t *frame_ret)
 {
     /* At first no page that a thread has just faulted in goes; then none but
@@ -234,11 +261,8 @@ bool evict_one(pgs_store *store, struct worker *worker, uint32_t *frame_ret)
     const uint32_t guards[] = {GUARDED_FAULTS, 1, 0};
     uint32_t stays = 0;
     for (unsigned i = 0; i < sizeof guards / sizeof *guards; i++) {
-        struct departure departure = {.store = store, .guarded = guards[i]};
-        uint32_t frame;
-        while ((frame = evict_victim(store->queue, (uint32_t)clock_of(store), claim_victim,
-                                     &departure)) != NO_FRAME) {
-            int left = evict_frame(store, worker, frame, frame_ret);
+        int left;
+        while ((left = evict_unguarded(store, worker, guards[i], frame_ret)) != NO_VICTIM) {
             if (left > 0)
                 return true;
             stays += left < 0;
@@ -247,4 +271,10 @@ bool evict_one(pgs_store *store, struct worker *worker, uint32_t *frame_ret)
         }
     }
     return false;
+}
+
+bool evict_any(pgs_store *store, struct worker *worker, uint32_t *frame_ret)
+{
+    int left = evict_unguarded(store, worker, 0, frame_ret);
+    return left == 0 || left == 1;
 }

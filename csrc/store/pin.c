@@ -35,25 +35,31 @@ static int ensure_hot(const struct job *job)
     return page_load(job->page) & PAGE_HOT ? PGS_OK : page_bring_in(job);
 }
 
+/* Whether a claimed page may get one more pin; counts its frame as held. */
+static int hold_page(const struct job *job, uint64_t word)
+{
+    if ((word & PAGE_PINS_MASK) == PAGE_PINS_MASK)
+        return PGS_E_INVALID;
+    if (page_is_held(word))
+        return PGS_OK;
+    if (section_is(job->section, PGS_SECTION_PAGER))
+        return PGS_E_PAGER;
+    return hold_one(job) ? PGS_OK : PGS_E_BUDGET;
+}
+
 static int pin_page(const struct job *job)
 {
-    pgs_store *store = job->store;
-    page_claim(store, job->page);
+    page_claim(job->store, job->page);
     uint64_t word = page_load(job->page);
-    bool first = !(word & PAGE_PINS_MASK) && page_level(word) != PGS_LEVEL_PINNED;
-    int error = PGS_OK;
-    if ((word & PAGE_PINS_MASK) == PAGE_PINS_MASK)
-        error = PGS_E_INVALID;
-    else if (first && !hold_one(job))
-        error = PGS_E_BUDGET;
+    int error = hold_page(job, word);
     if (!error) {
         error = ensure_hot(job);
-        if (error && first)
-            release_one(store);
+        if (error && !page_is_held(word))
+            release_one(job->store);
     }
     if (!error)
         atomic_fetch_add_explicit(&job->page->word, PAGE_PIN, memory_order_relaxed);
-    page_publish(store, job->page, 0, 0);
+    page_publish(job->store, job->page, 0, 0);
     return error;
 }
 
@@ -81,7 +87,7 @@ static bool all_exist(const struct job *job, const uint64_t *page_nos, size_t co
 int pgs_pin(pgs_store *store, uint32_t object, const uint64_t *page_nos, size_t count)
 {
     struct call call;
-    int error = call_begin(&call, store, object, 0, NULL);
+    int error = call_begin(&call, store, object, CALL_MOVES, 0, NULL);
     if (error)
         return error;
     size_t done = 0;
@@ -103,7 +109,7 @@ int pgs_pin(pgs_store *store, uint32_t object, const uint64_t *page_nos, size_t 
 int pgs_unpin(pgs_store *store, uint32_t object, const uint64_t *page_nos, size_t count)
 {
     struct call call;
-    int error = call_begin(&call, store, object, 0, NULL);
+    int error = call_begin(&call, store, object, CALL_USES, 0, NULL);
     if (error)
         return error;
     if (!all_exist(&call.job, page_nos, count))
@@ -112,16 +118,29 @@ int pgs_unpin(pgs_store *store, uint32_t object, const uint64_t *page_nos, size_
         call_select(&call, page_nos[i]);
         error = unpin_page(&call.job);
     }
+    if (!section_is(call.job.section, PGS_SECTION_ATOMIC))
+        verify_evict(store, call.job.worker);
     call_note(&call, 0, error);
     return call_end(&call);
 }
 
 int pgs_view(pgs_store *store, uint32_t object, uint64_t page_no, const void **page_ret)
 {
-    int error = pgs_pin(store, object, &page_no, 1);
+    struct call call;
+    int error = call_begin(&call, store, object, CALL_USES, 0, NULL);
+    if (error)
+        return error;
+    error = call_select(&call, page_no);
+    /* One more pin on a page that is held waits for nothing. */
+    if (!error && section_is(call.job.section, PGS_SECTION_ATOMIC) &&
+        !page_is_held(page_load(call.job.page)))
+        error = PGS_E_ATOMIC;
     if (!error)
-        *page_ret = frame_bytes(store, object_of(store, object)->pages[page_no].frame);
-    return error;
+        error = pin_page(&call.job);
+    if (!error)
+        *page_ret = frame_bytes(store, call.job.page->frame);
+    call_note(&call, 0, error);
+    return call_end(&call);
 }
 
 /* Gives a claimed page its level, and the queue's or the held count's place
@@ -194,7 +213,7 @@ int pgs_set_level(pgs_store *store, uint32_t object, uint64_t first_page_no, uin
     struct call call;
     if (level >= PGS_LEVEL_COUNT)
         return PGS_E_INVALID;
-    int error = call_begin(&call, store, object, 0, NULL);
+    int error = call_begin(&call, store, object, CALL_MOVES, 0, NULL);
     if (error)
         return error;
     uint64_t pages = call.job.object->page_count;

@@ -14,7 +14,9 @@
 #include "pagestep/store.h"
 #include "pool/pool.h"
 #include "store/evict.h"
+#include "store/lock.h"
 #include "store/page.h"
+#include "store/section.h"
 
 enum {
     MIN_FRAMES = 8,    /* fewer, and one access could need more than there are */
@@ -108,9 +110,11 @@ struct pgs_store {
     _Atomic uint32_t held_frames;      /* pinned, or of level PINNED: cannot leave */
 
     _Alignas(CACHE_LINE) struct pool pool;
+    _Atomic uint64_t breaches;    /* of what an eviction must leave alone */
     _Atomic uint64_t reclaimable; /* objects of the pool that reclaim may drop */
     pthread_mutex_t object_lock; /* objects come and go, the budget moves */
     struct pgs_object *_Atomic objects[MAX_OBJECTS];
+    struct lock_order lock_order;
     struct worker workers[MAX_WORKERS];
     struct encoder encoders[MAX_ENCODERS];
     struct wait_shard shards[WAIT_SHARDS];
@@ -154,6 +158,7 @@ struct job {
     struct worker *worker;
     struct pgs_object *object;
     struct page *page;
+    struct section *section; /* what its thread has promised here, or NULL */
     struct encoder *packer; /* to be used instead of the store's own, or NULL */
     uint32_t object_no;
     uint32_t page_no;
@@ -162,6 +167,10 @@ struct job {
 /* page.c: waiting for a page */
 void page_await(pgs_store *store, struct page *page);
 void page_claim(pgs_store *store, struct page *page);
+/* Whether the job's thread may use a page in this state; in an atomic section only
+ * one that is in its frame, and not on its way. */
+int page_may_use(const struct job *job, uint64_t word);
+int page_claim_to_use(const struct job *job);
 void page_publish(pgs_store *store, struct page *page, uint64_t clear, uint64_t set);
 
 /* budget.c */
@@ -218,6 +227,7 @@ void frame_keep(pgs_store *store);
 /* page_in.c: the page is claimed, or held by PAGE_READER where it says so */
 int page_fetch(const struct job *job, uint64_t word, void *out);
 int page_decode_copy(const struct job *job, pgs_coder *coder, void *out, uint32_t *size_ret);
+int page_may_fault(const struct job *job);
 int page_bring_in(const struct job *job);
 void page_install(const struct job *job, uint32_t frame, bool ghost);
 
@@ -229,6 +239,14 @@ int page_leave(const struct job *job, uint32_t *frame);
 void page_drop_copy(const struct job *job);
 bool page_is_clean(const struct job *job, const void *bytes);
 bool evict_one(pgs_store *store, struct worker *worker, uint32_t *frame_ret);
+/* The same for pages that have just come as well. *frame_ret may be NO_FRAME. */
+bool evict_any(pgs_store *store, struct worker *worker, uint32_t *frame_ret);
+
+/* section.c: the thread's state in a store is there while it has any */
+int section_open(pgs_store *store, struct section **section_ret);
+void section_close(struct section *section);
+/* verify.c: with PGS_STORE_VERIFY has all pages leave that may; worker NULL: takes one */
+void verify_evict(pgs_store *store, struct worker *worker);
 
 /* reclaim.c */
 bool pool_make_room(pgs_store *store, struct worker *worker);

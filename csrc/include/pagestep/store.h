@@ -32,7 +32,11 @@ enum pgs_level {
 /* Who chooses the frame that is given up. */
 enum pgs_policy_id {
     PGS_POLICY_S3FIFO = 0, /* hits take no lock */
-    PGS_POLICY_LRU = 1     /* exact, as a control: every hit takes the queue's lock */
+    PGS_POLICY_LRU = 1,    /* exact, as a control: every hit takes the queue's lock */
+    /* For tests of what relies on a page staying: */
+    PGS_POLICY_RANDOM = 2, /* any page, the same in every run */
+    PGS_POLICY_WORST = 3,  /* the one that LRU would keep longest */
+    PGS_POLICY_COUNT = 4
 };
 
 /* Where a fault found its page. */
@@ -53,7 +57,11 @@ enum pgs_read_flag {
 };
 
 enum pgs_store_flag {
-    PGS_STORE_TIMED = 1 /* measure the time of every fault (about 50 ns each) */
+    PGS_STORE_TIMED = 1,  /* measure the time of every fault (about 50 ns each) */
+    PGS_STORE_VERIFY = 2, /* every page that may leave its frame does so when an atomic
+                             section begins, a pin is taken back or a lock is taken:
+                             what relies on luck fails at once (pagestep/discipline.h) */
+    PGS_STORE_AUDIT = 4   /* hold every eviction against all frames that could have gone */
 };
 
 /* What can give an object's pages back and, if page_out is not NULL, take
@@ -90,6 +98,9 @@ struct pgs_extent {
     uint64_t file_offset;   /* bytes from the file's first */
     uint64_t size;          /* bytes */
 };
+
+/* What PGS_STORE_AUDIT tells apart of a victim: by which power of two it falls short. */
+enum pgs_shortfall { PGS_SHORTFALL_COUNT = 32 };
 
 typedef struct pgs_store pgs_store;
 
@@ -135,6 +146,12 @@ struct pgs_stats {
     uint64_t discards;         /* pages whose last copy in RAM was dropped */
     uint64_t writebacks;       /* pages given to their backing */
     uint64_t corrupt;          /* page-ins refused for their bytes */
+    /* With PGS_STORE_AUDIT. A victim's idle time counts in faults, times its level's
+     * weight; [k] are evictions where the greatest of all was below 2^k times it, and
+     * not below 2^(k-1) times, [0] those where it was the greatest itself. */
+    uint64_t audited;          /* evictions looked at */
+    uint64_t shortfalls[32];
+    uint64_t breaches;         /* victims that were pinned, PINNED, or had just faulted in */
 };
 
 /* Opens an empty store. Errors: PGS_E_INVALID, PGS_E_NOMEM, PGS_E_BUDGET (not
@@ -245,8 +262,8 @@ enum pgs_access_kind { PGS_ACCESS_FETCH = 0, PGS_ACCESS_READ = 1, PGS_ACCESS_WRI
 int pgs_replay(pgs_store *store, uint32_t object, const uint32_t *page_nos, const uint8_t *kinds,
                size_t count, uint64_t first_event, void *shadow, size_t *done_ret);
 
-/* Takes a snapshot of the statistics. */
-void pgs_store_stats(pgs_store *store, struct pgs_stats *stats_ret);
+/* Takes a snapshot of the statistics. Errors: PGS_E_ATOMIC, PGS_E_REENTRY. */
+int pgs_store_stats(pgs_store *store, struct pgs_stats *stats_ret);
 
 /* A backing over a file: the object's bytes lie at `extents` (sorted by
  * object_offset, not overlapping; copied), all others are zero. `fd` is
