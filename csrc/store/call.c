@@ -19,7 +19,7 @@ static int begin(struct call *call, pgs_store *store, uint32_t object, enum call
         return kind == CALL_MOVES ? PGS_E_ATOMIC : PGS_OK;
     }
     call->job.worker = worker_take(store);
-    int error = worker_prepare(store, call->job.worker, call->job.object->codec);
+    int error = worker_prepare(store, call->job.worker, call->job.object);
     if (error)
         worker_give(call->job.worker);
     return error;

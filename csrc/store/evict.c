@@ -12,6 +12,11 @@ const uint32_t evict_weights[PGS_LEVEL_COUNT] = {
     [PGS_LEVEL_NORMAL] = 64, [PGS_LEVEL_EAGER] = 256,     [PGS_LEVEL_STEP_ON_IT] = 4096,
 };
 
+uint32_t pgs_level_weight(uint32_t level)
+{
+    return level < PGS_LEVEL_COUNT ? evict_weights[level] : 0;
+}
+
 void list_push(struct evict_queue *queue, uint32_t frame, unsigned list)
 {
     struct frame *row = &queue->frames[frame];

@@ -34,7 +34,7 @@ static int compress_absent(const struct job *job)
 {
     struct encoder *encoder = job->packer;
     if (!encoder)
-        encoder = encoder_take(job->store, job->object->codec, FOR_PAGE_OUT);
+        encoder = encoder_for(job);
     uint32_t no_frame = NO_FRAME;
     int error = page_fetch(job, page_load(job->page), encoder->page);
     if (!error)
@@ -89,9 +89,9 @@ static int open_packer(const struct job *job, int32_t level, pgs_codec **codec_r
 {
     pgs_store *store = job->store;
     *codec_ret = NULL;
-    if (!job->object->codec)
+    if (!job->object->codecs[PGS_EFFORT_FAST])
         return PGS_E_UNSUPPORTED;
-    int error = pgs_codec_open_like(job->object->codec, level, codec_ret);
+    int error = pgs_codec_open_like(job->object->codecs[PGS_EFFORT_FAST], level, codec_ret);
     if (error)
         return error;
     error = metadata_charge(store, job->worker, pgs_codec_memory_bytes(*codec_ret));

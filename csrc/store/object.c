@@ -34,7 +34,7 @@ static int learn_page(pgs_store *store, const struct pgs_object *object, uint64_
 
 static int learn(pgs_store *store, struct pgs_object *object)
 {
-    struct encoder *encoder = encoder_take(store, object->codec, FOR_PAGE_OUT);
+    struct encoder *encoder = encoder_take(store, object->codecs[PGS_EFFORT_FAST], FOR_PAGE_OUT);
     int error = PGS_OK;
     for (uint64_t i = 0; i < object->page_count && !error; i++)
         error = learn_page(store, object, i, encoder->page);
@@ -45,7 +45,7 @@ static int learn(pgs_store *store, struct pgs_object *object)
 /* Anonymous: clean means all zeros. */
 static void blank(pgs_store *store, struct pgs_object *object)
 {
-    struct encoder *encoder = encoder_take(store, object->codec, FOR_PAGE_OUT);
+    struct encoder *encoder = encoder_take(store, object->codecs[PGS_EFFORT_FAST], FOR_PAGE_OUT);
     memset(encoder->page, 0, store->page_size);
     uint64_t sum = pgs_checksum(encoder->page, store->page_size);
     encoder_give(encoder);
@@ -112,7 +112,7 @@ int pgs_object_add(pgs_store *store, uint64_t page_count, uint64_t base_address,
     if (backing && (backing->struct_size != sizeof *backing || !backing->page_in))
         return PGS_E_INVALID;
     struct pgs_object shape = {
-        .page_count = page_count, .base_address = base_address, .codec = codec};
+        .page_count = page_count, .base_address = base_address, .codecs = {codec}};
     if (backing) {
         shape.backing = *backing;
         shape.backing_bytes = backing_memory_bytes(backing);
@@ -157,6 +157,34 @@ static void forget_page(const struct job *job)
     }
     page_drop_copy(job);
     page_publish(store, job->page, PAGE_HOT, 0);
+}
+
+int pgs_object_add_codec(pgs_store *store, uint32_t object_no, uint32_t effort,
+                         const pgs_codec *codec)
+{
+    int error = section_may_wait(store);
+    if (error)
+        return error;
+    pthread_mutex_lock(&store->object_lock);
+    struct pgs_object *object = object_of(store, object_no);
+    if (!object)
+        error = PGS_E_RANGE;
+    else if (effort == PGS_EFFORT_FAST || effort >= PGS_CODEC_COUNT || object->codecs[effort] ||
+             !object->codecs[PGS_EFFORT_FAST] || pgs_codec_page_size(codec) != store->page_size)
+        error = PGS_E_INVALID;
+    struct worker *worker = worker_take(store);
+    /* To code a page anew, what was coded by the first is decoded. */
+    if (!error)
+        error = encoders_prepare(store, worker, object->codecs[PGS_EFFORT_FAST], true);
+    if (!error)
+        error = encoders_prepare(store, worker, codec, true);
+    if (!error)
+        object->codecs[effort] = codec;
+    if (!error && effort == PGS_EFFORT_BALANCED)
+        atomic_store_explicit(&store->settles, true, memory_order_relaxed);
+    worker_give(worker);
+    pthread_mutex_unlock(&store->object_lock);
+    return error;
 }
 
 int pgs_object_remove(pgs_store *store, uint32_t object_no)

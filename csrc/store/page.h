@@ -14,6 +14,8 @@
  *   DIRTY    the backing may not have these bytes
  *   LEVEL    enum pgs_level
  *   CODING   how the copy is coded, enum page_coding
+ *   EFFORT   enum pgs_effort: how the next copy is to be coded
+ *   STAYS    it may leave its frame, but not RAM
  *   READERS  threads that copy or decode the page just now: while there are
  *            any, nothing moves
  *   PINS     counted promises that the page stays in its frame
@@ -36,7 +38,10 @@
 #define PAGE_LEVEL_SHIFT 8
 #define PAGE_LEVEL_MASK ((uint64_t)0x7 << PAGE_LEVEL_SHIFT)
 #define PAGE_CODING_SHIFT 12
-#define PAGE_CODING_MASK ((uint64_t)0xff << PAGE_CODING_SHIFT)
+#define PAGE_CODING_MASK ((uint64_t)0x7 << PAGE_CODING_SHIFT)
+#define PAGE_EFFORT_SHIFT 15
+#define PAGE_EFFORT_MASK ((uint64_t)0x3 << PAGE_EFFORT_SHIFT)
+#define PAGE_STAYS ((uint64_t)1 << 17)
 #define PAGE_READER ((uint64_t)1 << 20)
 #define PAGE_READERS_MASK ((uint64_t)0xfff << 20)
 #define PAGE_PIN ((uint64_t)1 << 32)
@@ -47,7 +52,7 @@
 enum page_coding {
     CODING_RAW = 0,   /* as it is */
     CODING_SAME = 1,  /* one repeated word, in the entry itself */
-    CODING_CODED = 2  /* by its object's codec */
+    CODING_CODED = 2  /* by its object's first codec; the others follow */
 };
 
 struct page {
@@ -85,6 +90,11 @@ static inline unsigned page_level(uint64_t word)
 static inline enum page_coding page_coding(uint64_t word)
 {
     return (enum page_coding)((word & PAGE_CODING_MASK) >> PAGE_CODING_SHIFT);
+}
+
+static inline unsigned page_effort(uint64_t word)
+{
+    return (unsigned)((word & PAGE_EFFORT_MASK) >> PAGE_EFFORT_SHIFT);
 }
 
 static inline uint16_t page_stamp(uint64_t word)

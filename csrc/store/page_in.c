@@ -21,7 +21,7 @@ static int decode(const struct job *job, pgs_coder *coder, const unsigned char *
                   uint32_t size, void *out)
 {
     const pgs_store *store = job->store;
-    if (page_coding(page_load(job->page)) == CODING_CODED)
+    if (page_coding(page_load(job->page)) >= CODING_CODED)
         return pgs_decode(coder, coded, size, address_of(store, job->object, job->page_no), out);
     if (size != store->page_size)
         return PGS_E_CORRUPT;
@@ -81,7 +81,8 @@ int page_fetch(const struct job *job, uint64_t word, void *out)
     } else if (word & PAGE_COPY) {
         source = PGS_SOURCE_COMPRESSED;
         uint32_t size;
-        error = page_decode_copy(job, worker_decoder(job->worker, job->object->codec), out, &size);
+        error = page_decode_copy(job, worker_decoder(job->worker, codec_of_copy(job->object, word)),
+                                 out, &size);
         bytes = size;
     }
     if (error)

@@ -8,8 +8,6 @@
 #include "store/backing.h"
 #include "store/store_internal.h"
 
-enum { STAYS_MAX = 64 }; /* dirty pages without room that are tried for one frame */
-
 /* Whether the page's bytes are those its backing gives. Knows by checksum, and
  * takes DIRTY back where the page was changed back. Without a backing a page
  * of zeros is clean: it reads as zeros when absent. */
@@ -24,7 +22,7 @@ bool page_is_clean(const struct job *job, const void *bytes)
     return true;
 }
 
-static void set_copy(struct page *page, enum page_coding coding)
+void page_set_coding(struct page *page, enum page_coding coding)
 {
     atomic_fetch_and_explicit(&page->word, ~PAGE_CODING_MASK, memory_order_relaxed);
     atomic_fetch_or_explicit(&page->word, PAGE_COPY | (uint64_t)coding << PAGE_CODING_SHIFT,
@@ -87,6 +85,16 @@ static int find_place(const struct job *job, uint32_t size, bool keep, uint32_t 
     }
 }
 
+/* What pages are coded with that come from an encoder: where it is of no codec of the
+ * object's, it is the first one's at another level, which decodes it too. */
+static enum page_coding coding_by(const struct pgs_object *object, const struct encoder *encoder)
+{
+    unsigned effort = PGS_CODEC_COUNT - 1;
+    while (effort > 0 && object->codecs[effort] != encoder->codec)
+        effort--;
+    return (enum page_coding)(CODING_CODED + effort);
+}
+
 /* Makes the page's compressed copy from `bytes`; the page has none. *frame:
  * see find_place; NO_FRAME where it is in none. */
 int page_store_copy(const struct job *job, struct encoder *encoder, const void *bytes, bool keep,
@@ -98,7 +106,7 @@ int page_store_copy(const struct job *job, struct encoder *encoder, const void *
     uint64_t fill;
     if (pgs_same_filled(bytes, store->page_size, &fill)) {
         page->fill = fill;
-        set_copy(page, CODING_SAME);
+        page_set_coding(page, CODING_SAME);
         return PGS_OK;
     }
     uint64_t start = nanoseconds(store);
@@ -119,7 +127,7 @@ int page_store_copy(const struct job *job, struct encoder *encoder, const void *
         memcpy(to, data, stored_size);
         page->copy_sum = pgs_checksum(to, stored_size);
         __atomic_store_n(&page->place, place, __ATOMIC_RELAXED);
-        set_copy(page, size ? CODING_CODED : CODING_RAW);
+        page_set_coding(page, size ? coding_by(job->object, encoder) : CODING_RAW);
         if (page_can_lose_copy(job->object, page_load(page)))
             atomic_fetch_add_explicit(&store->reclaimable, 1, memory_order_relaxed);
     }
@@ -129,11 +137,21 @@ int page_store_copy(const struct job *job, struct encoder *encoder, const void *
     return error;
 }
 
+struct encoder *encoder_for(const struct job *job)
+{
+    unsigned effort = page_effort(page_load(job->page));
+    if (effort == PGS_EFFORT_SETTLING)
+        effort = PGS_EFFORT_FAST;
+    while (effort > 0 && !job->object->codecs[effort])
+        effort--;
+    return encoder_take(job->store, job->object->codecs[effort], FOR_PAGE_OUT);
+}
+
 static int store_copy(const struct job *job, const void *bytes, bool keep, uint32_t *frame)
 {
     if (job->packer)
         return page_store_copy(job, job->packer, bytes, keep, frame);
-    struct encoder *encoder = encoder_take(job->store, job->object->codec, FOR_PAGE_OUT);
+    struct encoder *encoder = encoder_for(job);
     int error = page_store_copy(job, encoder, bytes, keep, frame);
     encoder_give(encoder);
     return error;
@@ -167,10 +185,13 @@ int page_leave(const struct job *job, uint32_t *frame)
     bool dropped = false;
     if (!(word & PAGE_COPY)) {
         uint64_t fill;
-        bool unwanted = page_level(word) >= PGS_LEVEL_EAGER || budget_pool_share(store) == 0;
+        bool unwanted = !(word & PAGE_STAYS) && (page_level(word) >= PGS_LEVEL_EAGER ||
+                                                 budget_pool_share(store) == 0);
         dropped = clean && unwanted && !pgs_same_filled(bytes, store->page_size, &fill);
-        bool keep = !clean && !job->object->backing.page_out;
+        bool keep = !page_can_lose_copy(job->object, word);
         if (!dropped && store_copy(job, bytes, keep, frame)) {
+            if (word & PAGE_STAYS)
+                return PGS_E_BUDGET;
             int error = clean ? PGS_OK : page_write_back(job, bytes);
             if (error)
                 return error;
@@ -183,98 +204,4 @@ int page_leave(const struct job *job, uint32_t *frame)
     uint64_t stamp = (uint64_t)stamp_of(store, clock_of(store)) << PAGE_STAMP_SHIFT;
     page_publish(store, job->page, PAGE_HOT | PAGE_STAMP_MASK, stamp);
     return PGS_OK;
-}
-
-struct departure {
-    pgs_store *store;
-    uint32_t guarded; /* a page is safe for so many faults of its thread */
-};
-
-static struct page *page_in_frame(pgs_store *store, uint32_t frame)
-{
-    const struct frame *row = &store->frames[frame];
-    return &object_of(store, row->object)->pages[row->page_no];
-}
-
-static bool claim_victim(void *ctx, uint32_t frame)
-{
-    const struct departure *departure = ctx;
-    pgs_store *store = departure->store;
-    const struct frame *row = &store->frames[frame];
-    uint32_t seq = atomic_load_explicit(&store->workers[row->guard_worker].fault_seq,
-                                        memory_order_relaxed);
-    return seq - row->guard_seq >= departure->guarded &&
-           page_try_claim(page_in_frame(store, frame));
-}
-
-/* Holds a victim against what must never leave: what is held, and what this
- * thread has just faulted in. */
-static void audit(const struct job *job, const struct frame *row)
-{
-    uint32_t seq = atomic_load_explicit(&job->worker->fault_seq, memory_order_relaxed);
-    bool just_came = row->guard_worker == job->worker->index && row->guard_seq == seq;
-    if (page_is_held(page_load(job->page)) || just_came)
-        atomic_fetch_add_explicit(&job->store->breaches, 1, memory_order_relaxed);
-}
-
-/* Has the policy's choice leave. 1: *frame_ret is free; 0: its RAM went to
- * the pool; an error: it stays, as it is dirty and there is no room for it. */
-static int evict_frame(pgs_store *store, struct worker *worker, uint32_t frame,
-                       uint32_t *frame_ret)
-{
-    const struct frame *row = &store->frames[frame];
-    struct job job = {.store = store, .worker = worker, .object = object_of(store, row->object),
-                      .page = page_in_frame(store, frame), .object_no = row->object,
-                      .page_no = row->page_no};
-    *frame_ret = frame;
-    /* The verifier evicts what has just come on purpose. */
-    if ((store->flags & (PGS_STORE_AUDIT | PGS_STORE_VERIFY)) == PGS_STORE_AUDIT)
-        audit(&job, row);
-    frame_in_hand(store);
-    int error = page_leave(&job, frame_ret);
-    if (error) {
-        evict_insert(store->queue, frame, (uint32_t)clock_of(store), true);
-        frame_off_hand(store);
-        page_publish(store, job.page, 0, 0);
-        return error;
-    }
-    return *frame_ret != NO_FRAME;
-}
-
-enum { NO_VICTIM = 2 };
-
-/* Has the policy's choice leave among the pages that came at least so many faults of
- * their thread ago: as evict_frame, or NO_VICTIM. */
-static int evict_unguarded(pgs_store *store, struct worker *worker, uint32_t guarded,
-                           uint32_t *frame_ret)
-{
-    struct departure departure = {.store = store, .guarded = guarded};
-    uint32_t frame = evict_victim(store->queue, (uint32_t)clock_of(store), claim_victim,
-                                  &departure);
-    return frame == NO_FRAME ? NO_VICTIM : evict_frame(store, worker, frame, frame_ret);
-}
-
-bool evict_one(pgs_store *store, struct worker *worker, uint32_t *frame_ret)
-{
-    /* At first no page that a thread has just faulted in goes; then none but
-     * the last; then the last of threads that fault no more as well. */
-    const uint32_t guards[] = {GUARDED_FAULTS, 1, 0};
-    uint32_t stays = 0;
-    for (unsigned i = 0; i < sizeof guards / sizeof *guards; i++) {
-        int left;
-        while ((left = evict_unguarded(store, worker, guards[i], frame_ret)) != NO_VICTIM) {
-            if (left > 0)
-                return true;
-            stays += left < 0;
-            if (stays == STAYS_MAX)
-                return false;
-        }
-    }
-    return false;
-}
-
-bool evict_any(pgs_store *store, struct worker *worker, uint32_t *frame_ret)
-{
-    int left = evict_unguarded(store, worker, 0, frame_ret);
-    return left == 0 || left == 1;
 }

@@ -65,7 +65,8 @@ int pgs_store_stats(pgs_store *store, struct pgs_stats *stats_ret)
     struct evict_audit audit = evict_audit_of(store->queue);
     stats->audited = audit.evictions;
     memcpy(stats->shortfalls, audit.shortfalls, sizeof stats->shortfalls);
-    stats->breaches = load(&store->breaches);
+    stats->held_victims = load(&store->held_victims);
+    stats->fresh_victims = load(&store->fresh_victims);
     for (unsigned i = 0; i < MAX_WORKERS; i++)
         add_worker(stats, &store->workers[i].counters);
     pthread_mutex_lock(&store->object_lock);

@@ -37,7 +37,8 @@ struct pgs_object {
     uint64_t base_address;
     struct pgs_backing backing; /* struct_size 0: none */
     uint64_t backing_bytes;     /* of RAM that it takes */
-    const pgs_codec *codec;     /* or NULL */
+    /* By enum pgs_effort; NULL where it has none. Without the first there is none. */
+    const pgs_codec *codecs[PGS_CODEC_COUNT];
     struct page *pages;
 };
 
@@ -110,7 +111,8 @@ struct pgs_store {
     _Atomic uint32_t held_frames;      /* pinned, or of level PINNED: cannot leave */
 
     _Alignas(CACHE_LINE) struct pool pool;
-    _Atomic uint64_t breaches;    /* of what an eviction must leave alone */
+    _Atomic uint64_t held_victims, fresh_victims; /* with PGS_STORE_AUDIT */
+    _Atomic bool settles;         /* some object has a balanced codec */
     _Atomic uint64_t reclaimable; /* objects of the pool that reclaim may drop */
     pthread_mutex_t object_lock; /* objects come and go, the budget moves */
     struct pgs_object *_Atomic objects[MAX_OBJECTS];
@@ -145,11 +147,18 @@ static inline uint64_t address_of(const pgs_store *store, const struct pgs_objec
     return object->base_address + page_no * store->page_size;
 }
 
-/* Another tier has its bytes, or will take them. For a page with a copy in the
- * pool this does not change as long as the copy is there. */
+/* Another tier has its bytes, or will take them, and may. For a page with a copy in
+ * the pool this changes only where the page is treated otherwise (pgs_treat). */
 static inline bool page_can_lose_copy(const struct pgs_object *object, uint64_t word)
 {
-    return !(word & PAGE_DIRTY) || object->backing.page_out;
+    return !(word & PAGE_STAYS) && (!(word & PAGE_DIRTY) || object->backing.page_out);
+}
+
+/* The codec that made a coded copy. */
+static inline const pgs_codec *codec_of_copy(const struct pgs_object *object, uint64_t word)
+{
+    return page_coding(word) >= CODING_CODED ? object->codecs[page_coding(word) - CODING_CODED]
+                                             : object->codecs[PGS_EFFORT_FAST];
 }
 
 /* One page that a worker works on. */
@@ -187,7 +196,7 @@ void metadata_uncharge(pgs_store *store, uint64_t bytes);
 /* worker.c */
 struct worker *worker_take(pgs_store *store);
 void worker_give(struct worker *worker);
-int worker_prepare(pgs_store *store, struct worker *worker, const pgs_codec *codec);
+int worker_prepare(pgs_store *store, struct worker *worker, const struct pgs_object *object);
 pgs_coder *worker_decoder(const struct worker *worker, const pgs_codec *codec);
 void workers_close(pgs_store *store);
 
@@ -231,16 +240,27 @@ int page_may_fault(const struct job *job);
 int page_bring_in(const struct job *job);
 void page_install(const struct job *job, uint32_t frame, bool ghost);
 
+/* pin.c: counts a claimed page's frame as held, and has the page in it, unless it is
+ * held already; and the other way round */
+int page_hold(const struct job *job);
+void page_release(pgs_store *store);
+
 /* page_out.c: the page is claimed */
 int page_store_copy(const struct job *job, struct encoder *encoder, const void *bytes, bool keep,
                     uint32_t *frame);
+/* The page has a copy, coded so. */
+void page_set_coding(struct page *page, enum page_coding coding);
+/* One of those that the page is to be coded with. */
+struct encoder *encoder_for(const struct job *job);
 int page_write_back(const struct job *job, const void *bytes);
 int page_leave(const struct job *job, uint32_t *frame);
 void page_drop_copy(const struct job *job);
 bool page_is_clean(const struct job *job, const void *bytes);
+
+/* departure.c: the first page that can leave gives its frame */
 bool evict_one(pgs_store *store, struct worker *worker, uint32_t *frame_ret);
-/* The same for pages that have just come as well. *frame_ret may be NO_FRAME. */
-bool evict_any(pgs_store *store, struct worker *worker, uint32_t *frame_ret);
+/* All leave that may, pages that have just come as well. */
+void evict_all(pgs_store *store, struct worker *worker);
 
 /* section.c: the thread's state in a store is there while it has any */
 int section_open(pgs_store *store, struct section **section_ret);

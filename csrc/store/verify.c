@@ -12,11 +12,7 @@ void verify_evict(pgs_store *store, struct worker *worker)
     if (!(store->flags & PGS_STORE_VERIFY))
         return;
     struct worker *mine = worker ? worker : worker_take(store);
-    uint32_t frame, frames = atomic_load_explicit(&store->frame_count, memory_order_relaxed);
-    /* Others may fault meanwhile: as many as there are frames will do. */
-    for (uint32_t i = 0; i < frames && evict_any(store, mine, &frame); i++)
-        if (frame != NO_FRAME)
-            frame_give(store, frame);
+    evict_all(store, mine);
     if (!worker)
         worker_give(mine);
 }

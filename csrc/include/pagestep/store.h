@@ -29,6 +29,21 @@ enum pgs_level {
     PGS_LEVEL_COUNT = 6
 };
 
+/* Which of its object's codecs a page is compressed with. Where the object lacks it, by
+ * the one before. */
+enum pgs_effort {
+    PGS_EFFORT_FAST = 0,     /* the codec that the object was added with */
+    PGS_EFFORT_BALANCED = 1,
+    PGS_EFFORT_DENSE = 2,
+    PGS_EFFORT_SETTLING = 3, /* fast at first; balanced when room is needed and it is cold */
+    PGS_CODEC_COUNT = 3
+};
+
+/* How a page is treated, in one byte: its level, its effort times PGS_TREAT_EFFORT,
+ * and PGS_TREAT_STAYS where it may leave its frame but not RAM. */
+enum pgs_treatment { PGS_TREAT_LEVEL_MASK = 7, PGS_TREAT_EFFORT = 8, PGS_TREAT_STAYS = 32,
+                     PGS_TREAT_END = 64 };
+
 /* Who chooses the frame that is given up. */
 enum pgs_policy_id {
     PGS_POLICY_S3FIFO = 0, /* hits take no lock */
@@ -151,7 +166,8 @@ struct pgs_stats {
      * not below 2^(k-1) times, [0] those where it was the greatest itself. */
     uint64_t audited;          /* evictions looked at */
     uint64_t shortfalls[32];
-    uint64_t breaches;         /* victims that were pinned, PINNED, or had just faulted in */
+    uint64_t held_victims;     /* that were pinned or PINNED: never */
+    uint64_t fresh_victims;    /* that their thread had just faulted in, as no other could go */
 };
 
 /* Opens an empty store. Errors: PGS_E_INVALID, PGS_E_NOMEM, PGS_E_BUDGET (not
@@ -182,14 +198,26 @@ int pgs_store_set_budget(pgs_store *store, uint64_t budget_bytes);
 int pgs_object_add(pgs_store *store, uint64_t page_count, uint64_t base_address,
                    const struct pgs_backing *backing, const pgs_codec *codec, uint32_t *object_ret);
 
+/* Gives an object a second codec, for pages of PGS_EFFORT_BALANCED or
+ * PGS_EFFORT_SETTLING, or a third, for those of PGS_EFFORT_DENSE; it must outlive the
+ * store. No other call on the object may be under way. Errors: PGS_E_INVALID (it has
+ * one, or none to begin with), PGS_E_NOMEM, PGS_E_BUDGET. */
+int pgs_object_add_codec(pgs_store *store, uint32_t object, uint32_t effort,
+                         const pgs_codec *codec);
+
 /* Drops an object with all its pages and closes its backing. No other call on
  * the object may be under way. PGS_E_PINNED where a page is pinned. */
 int pgs_object_remove(pgs_store *store, uint32_t object);
 
-/* Sets the level of a run of pages. PGS_LEVEL_PINNED pages them in at once and
- * holds them, or fails with PGS_E_BUDGET and nothing changed. */
-int pgs_set_level(pgs_store *store, uint32_t object, uint64_t first_page_no, uint64_t page_count,
-                  uint32_t level);
+/* Says how pages are treated from now on: page page_nos[i] as treatments[i], all or
+ * none. A page that becomes PGS_LEVEL_PINNED is paged in at once and held; where one
+ * cannot be, nothing is changed. Errors: PGS_E_INVALID (no such treatment), PGS_E_RANGE,
+ * PGS_E_NOMEM, PGS_E_BUDGET, and those of pgs_read. */
+int pgs_treat(pgs_store *store, uint32_t object, const uint64_t *page_nos,
+              const uint8_t *treatments, size_t count);
+
+/* What a level multiplies a page's idle time with; 0 for PGS_LEVEL_PINNED. */
+uint32_t pgs_level_weight(uint32_t level);
 
 /* Reads `count` whole pages: page page_nos[i] to out + i * page_size.
  * statuses_ret[i] is 0 or what kept that page from being read; what `out`
