@@ -159,29 +159,28 @@ static void forget_page(const struct job *job)
     page_publish(store, job->page, PAGE_HOT, 0);
 }
 
-int pgs_object_add_codec(pgs_store *store, uint32_t object_no, uint32_t effort,
-                         const pgs_codec *codec)
+int pgs_object_add_codec(pgs_store *store, uint32_t object_no, const pgs_codec *codec)
 {
     int error = section_may_wait(store);
     if (error)
         return error;
     pthread_mutex_lock(&store->object_lock);
+    struct worker *worker = worker_take(store);
     struct pgs_object *object = object_of(store, object_no);
     if (!object)
         error = PGS_E_RANGE;
-    else if (effort == PGS_EFFORT_FAST || effort >= PGS_CODEC_COUNT || object->codecs[effort] ||
-             !object->codecs[PGS_EFFORT_FAST] || pgs_codec_page_size(codec) != store->page_size)
+    else if (!object->codecs[PGS_EFFORT_FAST] || object->codecs[PGS_EFFORT_BALANCED] ||
+             pgs_codec_page_size(codec) != store->page_size)
         error = PGS_E_INVALID;
-    struct worker *worker = worker_take(store);
-    /* To code a page anew, what was coded by the first is decoded. */
+    /* To code a page anew, what the first codec made is decoded. */
     if (!error)
         error = encoders_prepare(store, worker, object->codecs[PGS_EFFORT_FAST], true);
     if (!error)
         error = encoders_prepare(store, worker, codec, true);
-    if (!error)
-        object->codecs[effort] = codec;
-    if (!error && effort == PGS_EFFORT_BALANCED)
+    if (!error) {
+        object->codecs[PGS_EFFORT_BALANCED] = codec;
         atomic_store_explicit(&store->settles, true, memory_order_relaxed);
+    }
     worker_give(worker);
     pthread_mutex_unlock(&store->object_lock);
     return error;

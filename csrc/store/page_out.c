@@ -89,10 +89,8 @@ static int find_place(const struct job *job, uint32_t size, bool keep, uint32_t 
  * object's, it is the first one's at another level, which decodes it too. */
 static enum page_coding coding_by(const struct pgs_object *object, const struct encoder *encoder)
 {
-    unsigned effort = PGS_CODEC_COUNT - 1;
-    while (effort > 0 && object->codecs[effort] != encoder->codec)
-        effort--;
-    return (enum page_coding)(CODING_CODED + effort);
+    bool second = encoder->codec && encoder->codec == object->codecs[PGS_EFFORT_BALANCED];
+    return (enum page_coding)(CODING_CODED + (second ? PGS_EFFORT_BALANCED : PGS_EFFORT_FAST));
 }
 
 /* Makes the page's compressed copy from `bytes`; the page has none. *frame:
@@ -105,7 +103,8 @@ int page_store_copy(const struct job *job, struct encoder *encoder, const void *
     struct counters *counters = &job->worker->counters;
     uint64_t fill;
     if (pgs_same_filled(bytes, store->page_size, &fill)) {
-        page->fill = fill;
+        /* Readers peep at `place`, which it lies over, to prefetch. */
+        __atomic_store_n(&page->fill, fill, __ATOMIC_RELAXED);
         page_set_coding(page, CODING_SAME);
         return PGS_OK;
     }
@@ -139,12 +138,11 @@ int page_store_copy(const struct job *job, struct encoder *encoder, const void *
 
 struct encoder *encoder_for(const struct job *job)
 {
-    unsigned effort = page_effort(page_load(job->page));
-    if (effort == PGS_EFFORT_SETTLING)
-        effort = PGS_EFFORT_FAST;
-    while (effort > 0 && !job->object->codecs[effort])
-        effort--;
-    return encoder_take(job->store, job->object->codecs[effort], FOR_PAGE_OUT);
+    const pgs_codec *codec = job->object->codecs[PGS_EFFORT_FAST];
+    const pgs_codec *second = job->object->codecs[PGS_EFFORT_BALANCED];
+    if (second && page_effort(page_load(job->page)) == PGS_EFFORT_BALANCED)
+        codec = second;
+    return encoder_take(job->store, codec, FOR_PAGE_OUT);
 }
 
 static int store_copy(const struct job *job, const void *bytes, bool keep, uint32_t *frame)

@@ -23,6 +23,7 @@ enum {
     MAX_OBJECTS = 1024,
     MAX_WORKERS = 32,  /* calls under way at once; further ones wait */
     WORKER_DECODERS = 4,
+    OBJECT_CODECS = 2,
     MAX_ENCODERS = 32,
     FRAME_PATIENCE = 10000,
     WAIT_SHARDS = 32,
@@ -37,8 +38,7 @@ struct pgs_object {
     uint64_t base_address;
     struct pgs_backing backing; /* struct_size 0: none */
     uint64_t backing_bytes;     /* of RAM that it takes */
-    /* By enum pgs_effort; NULL where it has none. Without the first there is none. */
-    const pgs_codec *codecs[PGS_CODEC_COUNT];
+    const pgs_codec *codecs[OBJECT_CODECS]; /* by effort; NULL where it has none */
     struct page *pages;
 };
 

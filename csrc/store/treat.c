@@ -12,10 +12,21 @@ static uint8_t treatment_of(uint64_t word)
                      (word & PAGE_STAYS ? PGS_TREAT_STAYS : 0));
 }
 
+static unsigned effort_of(uint8_t treatment)
+{
+    return treatment / PGS_TREAT_EFFORT & 3;
+}
+
+static bool is_treatment(uint8_t treatment)
+{
+    return treatment < PGS_TREAT_END && effort_of(treatment) < PGS_EFFORT_COUNT &&
+           (treatment & PGS_TREAT_LEVEL_MASK) < PGS_LEVEL_COUNT;
+}
+
 static uint64_t word_bits(uint8_t treatment)
 {
     uint64_t level = treatment & PGS_TREAT_LEVEL_MASK;
-    uint64_t effort = treatment / PGS_TREAT_EFFORT & 3;
+    uint64_t effort = effort_of(treatment);
     return level << PAGE_LEVEL_SHIFT | effort << PAGE_EFFORT_SHIFT |
            (treatment & PGS_TREAT_STAYS ? PAGE_STAYS : 0);
 }
@@ -109,8 +120,7 @@ int pgs_treat(pgs_store *store, uint32_t object, const uint64_t *page_nos,
 {
     struct call call;
     for (size_t i = 0; i < count; i++)
-        if (treatments[i] >= PGS_TREAT_END ||
-            (treatments[i] & PGS_TREAT_LEVEL_MASK) >= PGS_LEVEL_COUNT)
+        if (!is_treatment(treatments[i]))
             return PGS_E_INVALID;
     int error = call_begin(&call, store, object, CALL_MOVES, 0, NULL);
     if (error)

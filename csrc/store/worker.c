@@ -39,11 +39,9 @@ static void drop_decoder(pgs_store *store, struct decoder *decoder)
     *decoder = (struct decoder){0};
 }
 
-_Static_assert(WORKER_DECODERS > (int)PGS_CODEC_COUNT, "one object's, and room for others'");
-
 static bool object_has(const struct pgs_object *object, const pgs_codec *codec)
 {
-    for (unsigned i = 0; i < PGS_CODEC_COUNT; i++)
+    for (unsigned i = 0; i < OBJECT_CODECS; i++)
         if (object->codecs[i] == codec)
             return true;
     return false;
@@ -86,7 +84,7 @@ static int add_decoder(pgs_store *store, struct worker *worker, const struct pgs
 int worker_prepare(pgs_store *store, struct worker *worker, const struct pgs_object *object)
 {
     int error = PGS_OK;
-    for (unsigned i = 0; i < PGS_CODEC_COUNT && !error; i++)
+    for (unsigned i = 0; i < OBJECT_CODECS && !error; i++)
         if (object->codecs[i] && !worker_decoder(worker, object->codecs[i]))
             error = add_decoder(store, worker, object, object->codecs[i]);
     return error;

@@ -78,8 +78,7 @@ static inline int fixture_open(struct fixture *fixture, const struct fixture_opt
         return error;
     codec.codec_id = PGS_CODEC_ZSTD;
     CHECK(pgs_codec_open(&codec, &fixture->balanced) == PGS_OK);
-    return pgs_object_add_codec(fixture->store, fixture->object, PGS_EFFORT_BALANCED,
-                                fixture->balanced);
+    return pgs_object_add_codec(fixture->store, fixture->object, fixture->balanced);
 }
 
 static inline void fixture_close(struct fixture *fixture)

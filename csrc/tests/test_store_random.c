@@ -158,8 +158,9 @@ static void press(struct actor *actor)
 static uint8_t any_treatment(struct actor *actor)
 {
     uint32_t level = 1 + noise_word(&actor->noise) % (PGS_LEVEL_COUNT - 1);
-    uint32_t rest = noise_word(&actor->noise) % (PGS_TREAT_END / PGS_TREAT_EFFORT);
-    return (uint8_t)(level + rest * PGS_TREAT_EFFORT);
+    uint32_t effort = noise_word(&actor->noise) % PGS_EFFORT_COUNT;
+    uint32_t stays = noise_word(&actor->noise) % 2 * PGS_TREAT_STAYS;
+    return (uint8_t)(level + effort * PGS_TREAT_EFFORT + stays);
 }
 
 static void step(struct actor *actor)

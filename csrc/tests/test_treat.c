@@ -145,8 +145,7 @@ static void test_codec_by_effort(void)
 {
     uint64_t fast = bytes_when_out(PGS_EFFORT_FAST), balanced = bytes_when_out(PGS_EFFORT_BALANCED);
     CHECK(balanced < fast * 9 / 10);
-    CHECK_EQ(bytes_when_out(PGS_EFFORT_DENSE), balanced); /* the next that there is */
-    CHECK_EQ(bytes_when_out(PGS_EFFORT_SETTLING), fast);  /* nobody needed room */
+    CHECK_EQ(bytes_when_out(PGS_EFFORT_SETTLING), fast); /* nobody needed room */
 }
 
 /* Pages that no backing takes: where room is needed they are coded anew, and more of
@@ -196,11 +195,9 @@ static void test_misuse(void)
     CHECK(pgs_treat(fixture.store, fixture.object, &page_no, &end, 1) == PGS_E_INVALID);
     CHECK(pgs_treat(fixture.store, fixture.object, &page_no, &level, 1) == PGS_E_INVALID);
     CHECK(pgs_treat(fixture.store, 9, &page_no, &eager, 1) == PGS_E_RANGE);
-    CHECK(pgs_object_add_codec(fixture.store, fixture.object, PGS_EFFORT_FAST, fixture.codec) ==
-          PGS_E_INVALID);
-    CHECK(pgs_object_add_codec(fixture.store, fixture.object, PGS_CODEC_COUNT, fixture.codec) ==
-          PGS_E_INVALID);
-    CHECK(pgs_object_add_codec(fixture.store, 9, PGS_EFFORT_DENSE, fixture.codec) == PGS_E_RANGE);
+    CHECK(pgs_object_add_codec(fixture.store, 9, fixture.codec) == PGS_E_RANGE);
+    uint8_t effort = (uint8_t)(PGS_LEVEL_EAGER + PGS_EFFORT_COUNT * PGS_TREAT_EFFORT);
+    CHECK(pgs_treat(fixture.store, fixture.object, &page_no, &effort, 1) == PGS_E_INVALID);
     /* The first of two fails to change nothing: the second does not exist. */
     uint64_t two[] = {3, PAGES};
     uint8_t pinned[] = {PGS_LEVEL_PINNED, PGS_LEVEL_PINNED};

@@ -29,14 +29,13 @@ enum pgs_level {
     PGS_LEVEL_COUNT = 6
 };
 
-/* Which of its object's codecs a page is compressed with. Where the object lacks it, by
- * the one before. */
+/* Which of its object's codecs a page is compressed with; of one that has no second,
+ * the first. */
 enum pgs_effort {
     PGS_EFFORT_FAST = 0,     /* the codec that the object was added with */
-    PGS_EFFORT_BALANCED = 1,
-    PGS_EFFORT_DENSE = 2,
-    PGS_EFFORT_SETTLING = 3, /* fast at first; balanced when room is needed and it is cold */
-    PGS_CODEC_COUNT = 3
+    PGS_EFFORT_BALANCED = 1, /* its second (pgs_object_add_codec) */
+    PGS_EFFORT_SETTLING = 2, /* the first; the second when room is needed and it is cold */
+    PGS_EFFORT_COUNT = 3
 };
 
 /* How a page is treated, in one byte: its level, its effort times PGS_TREAT_EFFORT,
@@ -198,12 +197,10 @@ int pgs_store_set_budget(pgs_store *store, uint64_t budget_bytes);
 int pgs_object_add(pgs_store *store, uint64_t page_count, uint64_t base_address,
                    const struct pgs_backing *backing, const pgs_codec *codec, uint32_t *object_ret);
 
-/* Gives an object a second codec, for pages of PGS_EFFORT_BALANCED or
- * PGS_EFFORT_SETTLING, or a third, for those of PGS_EFFORT_DENSE; it must outlive the
- * store. No other call on the object may be under way. Errors: PGS_E_INVALID (it has
- * one, or none to begin with), PGS_E_NOMEM, PGS_E_BUDGET. */
-int pgs_object_add_codec(pgs_store *store, uint32_t object, uint32_t effort,
-                         const pgs_codec *codec);
+/* Gives an object a second codec, denser than the first; it must outlive the store. No
+ * other call on the object may be under way. Errors: PGS_E_INVALID (it has a second, or
+ * no first), PGS_E_NOMEM, PGS_E_BUDGET. */
+int pgs_object_add_codec(pgs_store *store, uint32_t object, const pgs_codec *codec);
 
 /* Drops an object with all its pages and closes its backing. No other call on
  * the object may be under way. PGS_E_PINNED where a page is pinned. */
