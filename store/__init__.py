@@ -2,12 +2,12 @@
 """The page store: images, policy, traces."""
 
 from ._files import WrittenBeside
-from ._level import Level
 from ._page_store import PageStore
 from ._replay import Replay, replay
 from ._size import parse_size, show_size
 from ._stats import Stats, TierStats
 from .image import Image, Segment
+from .policy import Level
 from .rom import Rom, RomCheck, RomImage, RomPlan, build_rom
 
 __all__ = [
