@@ -14,13 +14,20 @@ __all__ = [
     "Closed",
     "CorruptPage",
     "DirtyPage",
+    "DisciplineError",
+    "GonePage",
+    "InAtomicSection",
     "InvalidArgument",
+    "LockOrder",
     "NoSuchPage",
     "NotARom",
     "PageStepError",
+    "PagedPoolInPager",
+    "PagerFault",
     "PinnedPage",
     "RomTooLarge",
     "StoreIOError",
+    "StoreReentry",
     "SystemMemoryError",
     "Unsupported",
     "WouldFault",
@@ -29,7 +36,13 @@ __all__ = [
 
 
 class PageStepError(Exception):
-    """Base of everything that pagestep raises on purpose."""
+    """Base of everything that pagestep raises on purpose.
+
+    Attributes:
+        page_no: The page that it is about, or None.
+    """
+
+    page_no: int | None = None
 
 
 class SystemMemoryError(PageStepError, MemoryError):
@@ -56,8 +69,39 @@ class StoreIOError(PageStepError, OSError):
     """A backing could not read or write."""
 
 
-class WouldFault(PageStepError):
-    """A fault where none is allowed."""
+class DisciplineError(PageStepError):
+    """Something that could deadlock a page-in was about to be done; it was not done."""
+
+
+class WouldFault(DisciplineError):
+    """A fault in an atomic section."""
+
+
+class InAtomicSection(DisciplineError):
+    """What may wait, such as a pin, was asked for in an atomic section."""
+
+
+class LockOrder(DisciplineError):
+    """Locks, or a lock and a page-in, in an order that can deadlock.
+
+    Attributes:
+        chain: Names of locks in the order in which they were taken before; from the first to
+            the last, and back to the first.
+    """
+
+    chain: tuple[str, ...] = ()
+
+
+class PagerFault(DisciplineError):
+    """The pager needs a page that can leave its frame."""
+
+
+class PagedPoolInPager(PagerFault):
+    """The pager needs memory of a paged pool."""
+
+
+class StoreReentry(DisciplineError):
+    """A backing called the store that called it."""
 
 
 class PinnedPage(PageStepError):
@@ -74,6 +118,10 @@ class Unsupported(PageStepError):
 
 class Closed(PageStepError):
     """The store, view or codec was closed before."""
+
+
+class GonePage(PageStepError, LookupError):
+    """A page whose bytes were given up for good, as those of ``once`` are after start-up."""
 
 
 class BadImage(PageStepError, ValueError):
@@ -123,6 +171,12 @@ _BY_CODE: dict[int, type[PageStepError]] = {
     **dict.fromkeys(range(-17, -11), BadRom),
     -18: Unsupported,
     -19: AbsentPage,
+    -20: InAtomicSection,
+    -21: LockOrder,
+    -22: PagerFault,
+    -23: StoreReentry,
+    -24: PagedPoolInPager,
+    -25: GonePage,
 }
 
 
