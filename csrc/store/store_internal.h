@@ -111,6 +111,7 @@ struct pgs_store {
     _Atomic uint64_t reclaimable; /* objects of the pool that reclaim may drop */
     pthread_mutex_t object_lock; /* objects come and go, the budget moves */
     struct pgs_object *_Atomic objects[MAX_OBJECTS];
+    struct pgs_heap *heaps;      /* that are open */
     struct worker workers[MAX_WORKERS];
     struct encoder encoders[MAX_ENCODERS];
     struct wait_shard shards[WAIT_SHARDS];
@@ -220,6 +221,9 @@ int page_fetch(const struct job *job, uint64_t word, void *out);
 int page_decode_copy(const struct job *job, pgs_coder *coder, void *out, uint32_t *size_ret);
 int page_bring_in(const struct job *job);
 void page_install(const struct job *job, uint32_t frame, bool ghost);
+
+/* move.c: the page is claimed */
+void page_empty(const struct job *job);
 
 /* page_out.c: the page is claimed */
 int page_store_copy(const struct job *job, struct encoder *encoder, const void *bytes, bool keep,

@@ -31,7 +31,14 @@ enum pgs_error {
     PGS_E_ROM_EXTENT = -16,    /* the pages' bytes overlap, or lie outside the data */
     PGS_E_ROM_DICT = -17,      /* a dictionary is too large or does not decode */
     PGS_E_ROM_CODEC = -18,     /* a codec or filter that is not linked */
-    PGS_E_ROM_ABSENT = -19     /* the page was left out of the image */
+    PGS_E_ROM_ABSENT = -19,    /* the page was left out of the image */
+
+    /* Of heaps. */
+    PGS_E_HEAP_EXHAUSTED = -30,     /* no free run is long enough */
+    PGS_E_HEAP_DOUBLE_FREE = -31,   /* the block was freed before */
+    PGS_E_HEAP_USE_AFTER_FREE = -32, /* the same, but read or written; or free memory was written */
+    PGS_E_HEAP_NOT_A_BLOCK = -33,   /* a handle that was never given out */
+    PGS_E_HEAP_OVERRUN = -34        /* bytes beyond a block's end */
 };
 
 /* A short English phrase for an error code; never NULL, static storage. */

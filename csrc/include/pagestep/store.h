@@ -141,7 +141,7 @@ struct pgs_stats {
  * even the fewest frames fit). On error *store_ret is NULL. */
 int pgs_store_open(const struct pgs_store_params *params, pgs_store **store_ret);
 
-/* Closes a store, its objects and their backings. No other call may be under
+/* Closes a store, its heaps, its objects and their backings. No other call may be under
  * way, and no view of it may be used afterwards. NULL is accepted. */
 void pgs_store_close(pgs_store *store);
 
@@ -219,6 +219,12 @@ int pgs_pack(pgs_store *store, uint32_t object, const uint64_t *page_nos, size_t
  * does not have its bytes), PGS_E_PINNED. Statuses as pgs_read. */
 int pgs_discard(pgs_store *store, uint32_t object, const uint64_t *page_nos, size_t count,
                 int32_t *statuses_ret);
+
+/* Drops a run of an anonymous object's pages with their bytes: they read as
+ * zeros afterwards, and take neither a frame nor room in the pool. Errors:
+ * PGS_E_RANGE; PGS_E_UNSUPPORTED (the object has a backing); PGS_E_PINNED where
+ * pages were held and kept their bytes; all others are dropped. */
+int pgs_forget(pgs_store *store, uint32_t object, uint64_t first_page_no, uint64_t page_count);
 
 /* Pins pages into frames, all or none. Pins are counted. Errors: those of
  * pgs_read, and PGS_E_BUDGET. */
