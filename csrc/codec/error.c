@@ -56,6 +56,16 @@ const char *pgs_error_text(int error)
         return "the pager needs memory of a paged pool";
     case PGS_E_GONE:
         return "the page's bytes were given up for good";
+    case PGS_E_HEAP_EXHAUSTED:
+        return "the pool has no free run that is long enough";
+    case PGS_E_HEAP_DOUBLE_FREE:
+        return "the block was freed before";
+    case PGS_E_HEAP_USE_AFTER_FREE:
+        return "freed memory was used";
+    case PGS_E_HEAP_NOT_A_BLOCK:
+        return "not a block of this pool";
+    case PGS_E_HEAP_OVERRUN:
+        return "bytes beyond the block's end";
     default:
         return "unknown error";
     }

@@ -66,26 +66,52 @@ static int compare(const struct job *job, const void *expected)
     return memcmp(bytes, expected, job->store->page_size) ? PGS_E_CORRUPT : PGS_OK;
 }
 
-int page_compare(const struct job *job, void *expected)
+/* Has the page in a frame, to be read there: held by PAGE_READER where it was
+ * hot, else claimed. */
+static int begin_hot_read(const struct job *job, bool *claimed_ret)
 {
     struct page *page = job->page;
     uint64_t word = page_load(page);
     int error = page_may_use(job, word);
     bump(&job->worker->counters.reads, 1);
+    *claimed_ret = false;
     while (!error && (word & PAGE_HOT) && !(word & PAGE_BUSY))
         if (page_swap(page, &word, word + PAGE_READER)) {
-            error = compare(job, expected);
             note_use(job);
-            page_end_read(page);
-            return error;
+            return PGS_OK;
         }
-    if (!error)
-        error = page_claim_hot(job);
+    *claimed_ret = true;
+    return error ? error : page_claim_hot(job);
+}
+
+static void end_hot_read(const struct job *job, bool claimed)
+{
+    if (claimed)
+        page_publish(job->store, job->page, 0, 0);
+    else
+        page_end_read(job->page);
+}
+
+int page_compare(const struct job *job, void *expected)
+{
+    bool claimed;
+    int error = begin_hot_read(job, &claimed);
     if (error)
         return error;
     error = compare(job, expected);
-    page_publish(job->store, page, 0, 0);
+    end_hot_read(job, claimed);
     return error;
+}
+
+int page_read_part(const struct job *job, uint32_t offset, void *out, uint32_t size)
+{
+    bool claimed;
+    int error = begin_hot_read(job, &claimed);
+    if (error)
+        return error;
+    memcpy(out, frame_bytes(job->store, job->page->frame) + offset, size);
+    end_hot_read(job, claimed);
+    return PGS_OK;
 }
 
 static int read_page(const struct job *job, void *out, bool into_frame)
@@ -182,7 +208,7 @@ static void now_dirty(const struct job *job)
 {
     page_drop_copy(job);
     bump(&job->worker->counters.writes, 1);
-    page_publish(job->store, job->page, 0, PAGE_DIRTY);
+    page_publish(job->store, job->page, PAGE_GONE, PAGE_DIRTY);
 }
 
 static int write_page(const struct job *job, void *bytes)
@@ -223,6 +249,8 @@ int pgs_write(pgs_store *store, uint32_t object, const uint64_t *page_nos, size_
 
 int page_write_part(const struct job *job, uint32_t offset, const void *bytes, uint32_t size)
 {
+    if (size == job->store->page_size)
+        return write_page(job, (void *)(uintptr_t)bytes);
     int error = page_claim_hot(job);
     if (error)
         return error;

@@ -46,6 +46,7 @@ int call_for_each(pgs_store *store, uint32_t object, enum call_kind kind,
 
 /* access.c: one page each */
 int page_compare(const struct job *job, void *expected);
+int page_read_part(const struct job *job, uint32_t offset, void *out, uint32_t size);
 int page_write_part(const struct job *job, uint32_t offset, const void *bytes, uint32_t size);
 /* Claims the page and has it in a frame; a hit is noted. On error it is not claimed. */
 int page_claim_hot(const struct job *job);

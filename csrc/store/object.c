@@ -141,24 +141,6 @@ int pgs_object_add(pgs_store *store, uint64_t page_count, uint64_t base_address,
     return error;
 }
 
-static void forget_page(const struct job *job)
-{
-    pgs_store *store = job->store;
-    page_claim(store, job->page);
-    uint64_t word = page_load(job->page);
-    if (word & PAGE_HOT) {
-        uint32_t frame = job->page->frame;
-        if (page_level(word) != PGS_LEVEL_PINNED)
-            evict_remove(store->queue, frame);
-        else
-            atomic_fetch_sub_explicit(&store->held_frames, 1, memory_order_relaxed);
-        frame_in_hand(store);
-        frame_give(store, frame);
-    }
-    page_drop_copy(job);
-    page_publish(store, job->page, PAGE_HOT, 0);
-}
-
 int pgs_object_add_codec(pgs_store *store, uint32_t object_no, const pgs_codec *codec)
 {
     int error = section_may_wait(store);
@@ -202,7 +184,9 @@ int pgs_object_remove(pgs_store *store, uint32_t object_no)
         for (uint64_t i = 0; i < object->page_count; i++) {
             job.page_no = (uint32_t)i;
             job.page = &object->pages[i];
-            forget_page(&job);
+            page_claim(store, job.page);
+            page_empty(&job);
+            page_publish(store, job.page, PAGE_HOT, 0);
         }
         atomic_store_explicit(&store->objects[object_no], NULL, memory_order_release);
         backing_close(store, &object->backing);

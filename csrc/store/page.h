@@ -12,6 +12,7 @@
  *            entry's other fields. Others wait, for this page only
  *   WAITED   somebody sleeps until BUSY goes
  *   DIRTY    the backing may not have these bytes
+ *   GONE     nobody has its bytes any more; it must be written before it is read
  *   LEVEL    enum pgs_level
  *   CODING   how the copy is coded, enum page_coding
  *   EFFORT   enum pgs_effort: how the next copy is to be coded
@@ -34,6 +35,7 @@
 #define PAGE_BUSY ((uint64_t)1 << 2)
 #define PAGE_WAITED ((uint64_t)1 << 3)
 #define PAGE_DIRTY ((uint64_t)1 << 4)
+#define PAGE_GONE ((uint64_t)1 << 5)
 /* PGS_LEVEL_PINNED is 0 */
 #define PAGE_LEVEL_SHIFT 8
 #define PAGE_LEVEL_MASK ((uint64_t)0x7 << PAGE_LEVEL_SHIFT)

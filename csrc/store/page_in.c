@@ -75,6 +75,8 @@ int page_fetch(const struct job *job, uint64_t word, void *out)
     uint64_t start = nanoseconds(job->store), bytes = 0;
     bool has_backing = job->object->backing.page_in != NULL;
     int error = PGS_OK;
+    if (word & PAGE_GONE)
+        return PGS_E_GONE;
     if ((word & PAGE_COPY) && page_coding(word) == CODING_SAME) {
         source = PGS_SOURCE_SAME;
         pgs_fill(out, job->store->page_size, job->page->fill);

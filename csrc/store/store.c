@@ -2,7 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "store/store_internal.h"
+#include "store/heap_internal.h"
 
 enum { PAGE_SIZE_MIN = 512, PAGE_SIZE_MAX = 65536 };
 
@@ -95,6 +95,7 @@ void pgs_store_close(pgs_store *store)
 {
     if (!store)
         return;
+    heaps_close(store);
     for (uint32_t i = 0; i < MAX_OBJECTS; i++) {
         struct pgs_object *object = object_of(store, i);
         if (!object)

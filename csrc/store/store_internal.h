@@ -117,6 +117,7 @@ struct pgs_store {
     pthread_mutex_t object_lock; /* objects come and go, the budget moves */
     struct pgs_object *_Atomic objects[MAX_OBJECTS];
     struct lock_order lock_order;
+    struct pgs_heap *heaps;      /* that are open */
     struct worker workers[MAX_WORKERS];
     struct encoder encoders[MAX_ENCODERS];
     struct wait_shard shards[WAIT_SHARDS];
@@ -244,6 +245,9 @@ void page_install(const struct job *job, uint32_t frame, bool ghost);
  * held already; and the other way round */
 int page_hold(const struct job *job);
 void page_release(pgs_store *store);
+
+/* move.c: the page is claimed */
+void page_empty(const struct job *job);
 
 /* page_out.c: the page is claimed */
 int page_store_copy(const struct job *job, struct encoder *encoder, const void *bytes, bool keep,

@@ -261,6 +261,41 @@ static void test_lock_and_page_in(int pager_first)
     fixture_close(&fixture);
 }
 
+/* What the pager allocates must not need the pager: not even where it happens to be in
+ * a frame. A non-paged heap serves it, and an atomic section. */
+static void test_paged_pool_in_pager(void)
+{
+    struct fixture fixture;
+    pgs_heap *paged, *nonpaged;
+    uint64_t mine, fixed;
+    char bytes[8] = "";
+    CHECK(fixture_open(&fixture, &small) == PGS_OK);
+    struct pgs_heap_params params = {.struct_size = sizeof params, .size_bytes = 64 << 10,
+                                     .level = PGS_LEVEL_NORMAL, .codec = fixture.codec};
+    CHECK(pgs_heap_open(fixture.store, &params, &paged) == PGS_OK);
+    params.kind = PGS_HEAP_NONPAGED;
+    params.codec = NULL;
+    CHECK(pgs_heap_open(fixture.store, &params, &nonpaged) == PGS_OK);
+    CHECK(pgs_heap_alloc(paged, 100, 16, &mine) == PGS_OK);
+    CHECK(pgs_heap_alloc(nonpaged, 100, 16, &fixed) == PGS_OK);
+    CHECK(pgs_heap_write(paged, mine, 0, "paged", 6) == PGS_OK);
+    CHECK(begin(&fixture, PGS_SECTION_PAGER) == PGS_OK);
+    CHECK_EQ(pgs_heap_read(paged, mine, 0, bytes, 6), PGS_E_PAGER_POOL);
+    CHECK_EQ(pgs_heap_write(paged, mine, 0, bytes, 6), PGS_E_PAGER_POOL);
+    CHECK(pgs_heap_write(nonpaged, fixed, 0, "fixed", 6) == PGS_OK);
+    CHECK(end(&fixture, PGS_SECTION_PAGER) == PGS_OK);
+    CHECK(pgs_heap_read(paged, mine, 0, bytes, 6) == PGS_OK && strcmp(bytes, "paged") == 0);
+    uint64_t page_no = 0;
+    CHECK(pgs_page_out(fixture.store, pgs_heap_object(paged), &page_no, 1, NULL) == PGS_OK);
+    CHECK(begin(&fixture, PGS_SECTION_ATOMIC) == PGS_OK);
+    CHECK_EQ(pgs_heap_read(paged, mine, 0, bytes, 6), PGS_E_WOULD_FAULT);
+    CHECK(pgs_heap_read(nonpaged, fixed, 0, bytes, 6) == PGS_OK && strcmp(bytes, "fixed") == 0);
+    CHECK(pgs_heap_free(nonpaged, fixed) == PGS_OK && pgs_heap_free(paged, mine) == PGS_OK);
+    CHECK(end(&fixture, PGS_SECTION_ATOMIC) == PGS_OK);
+    CHECK(pgs_heap_close(paged) == PGS_OK && pgs_heap_close(nonpaged) == PGS_OK);
+    fixture_close(&fixture);
+}
+
 static void test_sections_of_two_stores(void)
 {
     struct fixture first, second;
@@ -347,6 +382,7 @@ int main(void)
     RUN(test_learnt_order);
     test_lock_and_page_in(0);
     test_lock_and_page_in(1);
+    RUN(test_paged_pool_in_pager);
     RUN(test_sections_of_two_stores);
     RUN(test_threads);
     return 0;

@@ -39,7 +39,14 @@ enum pgs_error {
     PGS_E_PAGER = -22,      /* the pager needs a page that can leave */
     PGS_E_REENTRY = -23,    /* a backing called the store that called it */
     PGS_E_PAGER_POOL = -24, /* the pager needs memory of a paged pool */
-    PGS_E_GONE = -25        /* the page's bytes were given up for good */
+    PGS_E_GONE = -25,       /* the page's bytes were given up for good */
+
+    /* Of heaps. */
+    PGS_E_HEAP_EXHAUSTED = -30,     /* no free run is long enough */
+    PGS_E_HEAP_DOUBLE_FREE = -31,   /* the block was freed before */
+    PGS_E_HEAP_USE_AFTER_FREE = -32, /* the same, but read or written; or free memory was written */
+    PGS_E_HEAP_NOT_A_BLOCK = -33,   /* a handle that was never given out */
+    PGS_E_HEAP_OVERRUN = -34        /* bytes beyond a block's end */
 };
 
 /* A short English phrase for an error code; never NULL, static storage. */

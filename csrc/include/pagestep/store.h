@@ -173,7 +173,7 @@ struct pgs_stats {
  * even the fewest frames fit). On error *store_ret is NULL. */
 int pgs_store_open(const struct pgs_store_params *params, pgs_store **store_ret);
 
-/* Closes a store, its objects and their backings. No other call may be under
+/* Closes a store, its heaps, its objects and their backings. No other call may be under
  * way, and no view of it may be used afterwards. NULL is accepted. */
 void pgs_store_close(pgs_store *store);
 
@@ -261,6 +261,14 @@ int pgs_pack(pgs_store *store, uint32_t object, const uint64_t *page_nos, size_t
  * does not have its bytes), PGS_E_PINNED. Statuses as pgs_read. */
 int pgs_discard(pgs_store *store, uint32_t object, const uint64_t *page_nos, size_t count,
                 int32_t *statuses_ret);
+
+/* Gives up the bytes of a run of pages; they take neither a frame nor room in the pool
+ * afterwards. Pages of an anonymous object then read as zeros; pages with a backing are
+ * PGS_E_GONE until they are written whole. *forgotten_ret is how many were given up.
+ * Errors: PGS_E_RANGE; PGS_E_PINNED where pages were held and kept their bytes; all
+ * others are given up. */
+int pgs_forget(pgs_store *store, uint32_t object, uint64_t first_page_no, uint64_t page_count,
+               uint64_t *forgotten_ret);
 
 /* Pins pages into frames, all or none. Pins are counted. Errors: those of
  * pgs_read, and PGS_E_BUDGET. */
