@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: MIT
-"""The page store: images, policy, traces."""
+"""The page store: images, policy, discipline, traces."""
 
 from ._files import WrittenBeside
 from ._page_store import PageStore
 from ._replay import Replay, replay
 from ._size import parse_size, show_size
 from ._stats import Stats, TierStats
+from .discipline import StoreLock
 from .image import Image, Segment
-from .policy import Level
+from .policy import Level, RuleSet
 from .rom import Rom, RomCheck, RomImage, RomPlan, build_rom
 
 __all__ = [
@@ -19,8 +20,10 @@ __all__ = [
     "RomCheck",
     "RomImage",
     "RomPlan",
+    "RuleSet",
     "Segment",
     "Stats",
+    "StoreLock",
     "TierStats",
     "WrittenBeside",
     "build_rom",

@@ -21,7 +21,7 @@ from ._stats import Stats, snapshot
 from ._store_discipline import DisciplinedStore
 from ._where import Where
 from .image import Image
-from .policy import RuleSet
+from .policy import RuleSet, decide
 from .rom import Rom
 from .rom._reader import coder_sets_for
 
@@ -52,14 +52,18 @@ class PageStore(DisciplinedStore):
         image: str | os.PathLike[str] | Image | AnyBuffer | None = None,
         *,
         rom: str | os.PathLike[str] | Rom | AnyBuffer | None = None,
+        rules: str | os.PathLike[str] | RuleSet | None = None,
         ram: int | str | None = None,
         page_size: int | None = None,
         codec: str | Codec = "lz4",
         codec_level: int | None = None,
+        cold_codec: str | Codec | None = None,
         dictionary: bytes = b"",
         policy: str = "s3fifo",
         pool_percent: int = 25,
         timed: bool = False,
+        verify: bool = False,
+        audit: bool = False,
         scratch: bool | str | os.PathLike[str] = False,
         base: int | None = None,
     ) -> Self:
@@ -72,17 +76,27 @@ class PageStore(DisciplinedStore):
             rom: A ROM image of it: its path, its bytes, or a ``Rom``, which stays the caller's
                 to close. Pages are read from it; the image gives those that were left out of
                 it. What reading it takes in RAM counts against the budget.
+            rules: What the image's pages are for: a file of rules (docs/RULES.md), or what
+                ``RuleSet.load`` gave. What they do not speak of is then ``PINNED``, and so it
+                is for an image with tags; else every page is ``NORMAL``.
             ram: The budget: frames, compressed pool and metadata together, in bytes or as
                 text such as ``"8MiB"``. None: enough for every page.
             page_size: Bytes of a page, a power of two from 512 to 65536; None is 4096. An
                 ``Image`` and a ``rom`` have their own.
             codec: The name of the codec of compressed pages, or a ``Codec``.
             codec_level: The codec's level; None is its default.
+            cold_codec: A denser codec, for pages that rules or levels have coded so, and for
+                pages that stay cold when room is needed. It takes RAM of its own.
             dictionary: Bytes that pages are likely to share; see
                 ``pagestep.codecs.train_dictionary``.
-            policy: Who leaves: ``"s3fifo"`` or ``"lru"``.
+            policy: Who leaves: ``"s3fifo"`` or ``"lru"``; for tests ``"random"``, and
+                ``"worst"``, the page that LRU would keep longest.
             pool_percent: How much of the budget clean compressed pages may take.
             timed: Measure the time of every fault.
+            verify: Run under the verifier: whenever an atomic section begins, a pin is taken
+                back or a lock is taken, every page leaves its frame that may.
+            audit: Hold every eviction against all frames that could have gone instead; see
+                ``Stats.audit``.
             scratch: Let written pages go to a temporary file, made in this folder (True:
                 in the system's own), when RAM is short. Else they stay in RAM, compressed,
                 and a write is refused when there is no room.
@@ -94,8 +108,9 @@ class PageStore(DisciplinedStore):
         Raises:
             BadImage: The image cannot be read.
             BadRom: The ROM image cannot be read, or is another image's.
+            BadRules: The rules cannot be read.
             BudgetExceeded: ``ram`` cannot hold the page table, what reading the ROM image
-                takes, and the fewest frames.
+                takes, the pages that are ``PINNED``, and the fewest frames.
             InvalidArgument: An argument is out of range.
         """
         with ExitStack() as opened:
@@ -109,18 +124,24 @@ class PageStore(DisciplinedStore):
                 image = opened.enter_context(
                     Image.open(image, page_size=page_size, base=base, raw=raw)
                 )
-            store = cls(
-                image,
-                rom=rom,
+            how = Settings(
                 ram=ram,
                 codec=codec,
                 codec_level=codec_level,
+                cold_codec=cold_codec,
                 dictionary=dictionary,
                 policy=policy,
                 pool_percent=pool_percent,
                 timed=timed,
+                verify=verify,
+                audit=audit,
                 scratch=scratch,
             )
+            store = cls(image, rom, how)
+            if image is not None:
+                store._apply(decide(image, _rules(rules)))
+            elif rules is not None:
+                raise InvalidArgument("rules speak of an image: open the store with it too")
             store._owned = opened.pop_all()
         return store
 
@@ -322,6 +343,10 @@ class PageStore(DisciplinedStore):
         pointer = ffi.from_buffer("uint64_t[]", numbers)
         code = move(self._core(), self._object, pointer, numbers.size, statuses)
         self._check_pages(code, statuses, numbers, verb)
+
+
+def _rules(rules: str | os.PathLike[str] | RuleSet | None) -> RuleSet | None:
+    return rules if rules is None or isinstance(rules, RuleSet) else RuleSet.load(rules)
 
 
 def _unpinner(core: Any, object_no: int, page_no: Any) -> Callable[[Any], None]:

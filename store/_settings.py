@@ -45,9 +45,7 @@ class Settings:
             InvalidArgument: Something is.
         """
         if self.policy not in POLICIES:
-            raise InvalidArgument(
-                f"policy is {self.policy!r}: it is one of {', '.join(POLICIES)}"
-            )
+            raise InvalidArgument(f"policy is {self.policy!r}: it is one of {', '.join(POLICIES)}")
         if not 0 <= self.pool_percent <= 100:
             raise InvalidArgument(f"pool_percent is {self.pool_percent}: it is from 0 to 100")
 

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Generator, Hashable
+from collections.abc import Generator, Hashable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,23 +15,29 @@ from pagestep.codecs.errors import InvalidArgument
 
 from ._binding import check, ffi, lib
 from ._settings import Settings
+from ._size import show_size
 from ._store_core import StoreCore
 from ._treatments import Treatments
 from ._where import Where, describe
 from .discipline import LockTable, StoreLock
 from .image import Image
-from .policy import Level, RuleSet, decide
+from .policy import Level, PagePolicy
 from .rom import Rom
 
 __all__ = ["DisciplinedStore"]
 
 
 class DisciplinedStore(StoreCore):
-    """A store whose pages are held, and let go, as its user promises and allows."""
+    """A store whose pages are held, and let go, as its user promises and allows.
+
+    Attributes:
+        policy: What rules, and tags in the image, say of its pages; None where there are none.
+    """
 
     def __init__(self, image: Image | None, rom: Rom | None, settings: Settings) -> None:
         """Take what is open, and stays the caller's to close."""
         super().__init__(image, rom, settings)
+        self.policy: PagePolicy | None = None
         self._locks = LockTable()
         self._treating = threading.Lock()
         self._treatments = Treatments(self.page_count)
@@ -134,7 +140,7 @@ class DisciplinedStore(StoreCore):
             raise InvalidArgument(
                 f"level {level!r}: one of {', '.join(Level.__members__)}"
             ) from None
-        numbers = self._pages(where)
+        numbers = self._known(where)
         wanted = self._treatments.of_level(level, numbers.size)
         self._want(numbers, wanted, f"{describe(where)} cannot be made {level.name}")
 
@@ -147,7 +153,7 @@ class DisciplinedStore(StoreCore):
         Raises:
             BudgetExceeded: It cannot all be held; nothing is changed.
         """
-        numbers = self._pages(where)
+        numbers = self._known(where)
         key = _key(where, numbers)
         with self._treating:
             if self._treatments.is_forbidden(key):
@@ -162,7 +168,8 @@ class DisciplinedStore(StoreCore):
         Raises:
             InvalidArgument: It was not forbidden by that name.
         """
-        key = _key(where, self._pages(where))
+        self._core()
+        key = _key(where, self._known(where))
         with self._treating:
             numbers, treatments = self._treatments.allow(key, describe(where))
             self._treat(numbers, treatments, f"paging of {describe(where)} cannot be allowed")
@@ -175,27 +182,36 @@ class DisciplinedStore(StoreCore):
         Returns:
             How many pages were given up. A page that is pinned, or forbidden to be paged, stays.
         """
-        once = np.flatnonzero(self._treatments.once).astype(np.uint64)
-        return self._forget(once)
+        core = self._core()
+        given_up = ffi.new("uint64_t *")
+        total = 0
+        for first, count in _runs(np.flatnonzero(self._treatments.once)):
+            code = lib.pgs_forget(core, self._object, first, count, given_up)
+            if code != lib.PGS_E_PINNED:
+                check(code, "start-up cannot end")
+            total += int(given_up[0])
+        return total
 
-    def _apply(self, image: Image | None, rules: RuleSet | None) -> None:
-        """Treat the pages as rules say, tags in the image, or the ROM image's own levels."""
-        numbers = np.arange(self.page_count, dtype=np.uint64)
-        if image is not None:
-            policy = decide(image, rules)
-            if policy.is_plain:
-                return
-            wanted = self._treatments.of_policy(policy, self._in_rom())
-        else:
-            assert self.rom is not None
-            levels = self.rom.page_levels()
-            wanted = self._treatments.of_levels(levels)
-        self._want(numbers, wanted, f"the pages of {self.image.name} that are PINNED cannot be held")
+    def _apply(self, policy: PagePolicy) -> None:
+        """Treat the pages as rules, and tags in the image, say."""
+        if policy.is_plain:
+            return
+        self.policy = policy
+        in_rom = np.zeros(self.page_count, np.bool_) if self.rom is None else self.rom.stored
+        wanted = self._treatments.of_policy(policy, in_rom)
+        pinned = policy.pages_by_level[Level.PINNED]
+        self._want(
+            np.arange(self.page_count, dtype=np.uint64),
+            wanted,
+            f"{pinned} pages of {self.image.name} are PINNED, which is "
+            f"{show_size(pinned * self.page_size)}, and cannot all be held",
+        )
 
-    def _in_rom(self) -> npt.NDArray[np.bool_]:
-        if self.rom is None:
-            return np.zeros(self.page_count, np.bool_)
-        return self.rom.stored_pages()
+    def _known(self, where: Where) -> npt.NDArray[np.uint64]:
+        numbers = self._pages(where)
+        if numbers.size:
+            self._page_no(int(numbers.max()))
+        return numbers
 
     def _want(self, numbers: npt.NDArray[np.uint64], wanted: Any, failed: str) -> None:
         with self._treating:
@@ -212,14 +228,6 @@ class DisciplinedStore(StoreCore):
         )
         self._check(code, failed)
 
-    def _forget(self, numbers: npt.NDArray[np.uint64]) -> int:
-        statuses = ffi.new("int32_t[]", max(1, numbers.size))
-        pointer = ffi.from_buffer("uint64_t[]", numbers)
-        code = lib.pgs_forget(self._core(), self._object, pointer, numbers.size, statuses)
-        if code not in (0, lib.PGS_E_PINNED):
-            check(code, "start-up cannot end")
-        return int(np.count_nonzero(np.frombuffer(ffi.buffer(statuses), np.int32) == 0))
-
     # -- errors -------------------------------------------------------------------------
 
     def _check(self, code: int, what: str) -> None:
@@ -229,6 +237,13 @@ class DisciplinedStore(StoreCore):
     def _explain(self, code: int) -> None:
         if code == lib.PGS_E_LOCK_ORDER:
             raise self._locks.conflict(self._core(), lib.PGS_LOCK_PAGE_IN)
+
+
+def _runs(pages: npt.NDArray[np.int64]) -> Iterator[tuple[int, int]]:
+    """Yield runs of consecutive page numbers: the first, and how many."""
+    for run in np.split(pages, np.flatnonzero(np.diff(pages) != 1) + 1):
+        if run.size:
+            yield int(run[0]), run.size
 
 
 def _key(where: Where, numbers: npt.NDArray[np.uint64]) -> Hashable:

@@ -114,5 +114,5 @@ def _treatment(
     stays = tier <= Tier.COMPRESSED
     if in_rom is not None:
         stays |= (tier == Tier.ROM) & ~in_rom
-    found = level + effort * lib.PGS_TREAT_EFFORT + stays * np.uint8(lib.PGS_TREAT_STAYS)
-    return found.astype(np.uint8)
+    found: Bytes = level + effort * np.uint8(lib.PGS_TREAT_EFFORT)
+    return found + stays * np.uint8(lib.PGS_TREAT_STAYS)

@@ -53,10 +53,9 @@ def page_name(image: Image | Rom, page_no: int) -> str:
         return f"page {page_no}"
     names = list(dict.fromkeys(each.name for each in image.segments if page_no in each.pages))
     place = ", ".join(names)
-    symbol = None
     if isinstance(image, Image):
-        symbol = image.symbol_at(image.address_of(page_no))
-    if symbol is not None:
-        offset = image.address_of(page_no) - symbol.address
-        place = f"{symbol.name}+{offset:#x} in {place}"
+        address = image.address_of(page_no)
+        symbol = image.symbol_at(address)
+        if symbol is not None:
+            place = f"{symbol.name}+{address - symbol.address:#x} in {place}"
     return f"page {page_no} ({place})" if place else f"page {page_no}"

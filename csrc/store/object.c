@@ -8,6 +8,10 @@
 /* Page numbers must fit a frame's row and the pool's headers. */
 static const uint64_t page_count_limit = UINT32_MAX;
 
+/* How pages are treated until somebody says otherwise. */
+static const uint64_t plain_data = (uint64_t)PGS_LEVEL_NORMAL << PAGE_LEVEL_SHIFT |
+                                   (uint64_t)PGS_EFFORT_SETTLING << PAGE_EFFORT_SHIFT;
+
 /* Reads a page once, to know what its backing gives: any later page-in must
  * give the same. Same-filled pages need not be asked for again. Pages of a ROM
  * image are checked by it and would all have to be decoded: they wait until they
@@ -17,7 +21,7 @@ static int learn_page(pgs_store *store, const struct pgs_object *object, uint64_
 {
     const struct pgs_backing *backing = &object->backing;
     struct page *page = &object->pages[page_no];
-    uint64_t word = (uint64_t)PGS_LEVEL_NORMAL << PAGE_LEVEL_SHIFT;
+    uint64_t word = plain_data;
     uint32_t size, source = backing_source(backing, page_no, &size);
     int error = PGS_OK;
     if (source != PGS_SOURCE_ROM) {
@@ -52,7 +56,7 @@ static void blank(pgs_store *store, struct pgs_object *object)
     for (uint64_t i = 0; i < object->page_count; i++) {
         atomic_init(&object->pages[i].origin_sum, sum);
         atomic_store_explicit(&object->pages[i].word,
-                              (uint64_t)PGS_LEVEL_NORMAL << PAGE_LEVEL_SHIFT,
+                              plain_data,
                               memory_order_relaxed);
     }
 }

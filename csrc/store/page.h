@@ -17,6 +17,7 @@
  *   CODING   how the copy is coded, enum page_coding
  *   EFFORT   enum pgs_effort: how the next copy is to be coded
  *   STAYS    it may leave its frame, but not RAM
+ *   SETTLED  its copy was coded anew, or that did not make it smaller
  *   READERS  threads that copy or decode the page just now: while there are
  *            any, nothing moves
  *   PINS     counted promises that the page stays in its frame
@@ -44,6 +45,7 @@
 #define PAGE_EFFORT_SHIFT 15
 #define PAGE_EFFORT_MASK ((uint64_t)0x3 << PAGE_EFFORT_SHIFT)
 #define PAGE_STAYS ((uint64_t)1 << 17)
+#define PAGE_SETTLED ((uint64_t)1 << 18)
 #define PAGE_READER ((uint64_t)1 << 20)
 #define PAGE_READERS_MASK ((uint64_t)0xfff << 20)
 #define PAGE_PIN ((uint64_t)1 << 32)

@@ -24,7 +24,8 @@ bool page_is_clean(const struct job *job, const void *bytes)
 
 void page_set_coding(struct page *page, enum page_coding coding)
 {
-    atomic_fetch_and_explicit(&page->word, ~PAGE_CODING_MASK, memory_order_relaxed);
+    atomic_fetch_and_explicit(&page->word, ~(PAGE_CODING_MASK | PAGE_SETTLED),
+                              memory_order_relaxed);
     atomic_fetch_or_explicit(&page->word, PAGE_COPY | (uint64_t)coding << PAGE_CODING_SHIFT,
                              memory_order_relaxed);
 }

@@ -15,11 +15,11 @@ static struct page *page_of(pgs_store *store, struct pool_key key)
     return &object_of(store, key.object)->pages[key.page_no];
 }
 
-/* Whether the page's copy was coded fast, and may be coded anew. */
+/* Whether the page's copy may be coded anew; that is tried once. */
 static bool can_settle(const struct pgs_object *object, uint64_t word)
 {
     return page_effort(word) == PGS_EFFORT_SETTLING && object->codecs[PGS_EFFORT_BALANCED] &&
-           page_coding(word) == CODING_CODED + PGS_EFFORT_FAST;
+           !(word & (PAGE_HOT | PAGE_SETTLED));
 }
 
 static bool claim(void *ctx, struct pool_key key)
@@ -126,6 +126,7 @@ static bool settle(const struct job *job)
         page_set_coding(job->page, (enum page_coding)(CODING_CODED + PGS_EFFORT_BALANCED));
         bump(&job->worker->counters.encodes, 1);
     }
+    atomic_fetch_or_explicit(&job->page->word, PAGE_SETTLED, memory_order_relaxed);
     encoder_give(balanced);
     encoder_give(fast);
     return !error && size;
@@ -135,7 +136,7 @@ static bool settle(const struct job *job)
 static bool yield_room(const struct job *job)
 {
     uint64_t word = page_load(job->page);
-    if (can_settle(job->object, word) && !(word & PAGE_HOT) && settle(job)) {
+    if (can_settle(job->object, word) && settle(job)) {
         page_publish(job->store, job->page, 0, 0);
         return true;
     }

@@ -44,7 +44,8 @@ class LevelTraits:
     Attributes:
         weight: What idle time is multiplied with in the choice of a victim, as the core has it;
             0: the page is no candidate.
-        ram_codec: What codes the page in RAM, of CODEC_NAMES; None where it is never coded.
+        ram_codec: What codes the page in RAM, of CODEC_NAMES, or "fast, balanced when cold";
+            None where it is never coded.
         rom_codec: What codes the page in a ROM image, of CODEC_NAMES.
         lowest_tier: The deepest tier that the page may sink to.
         expected_reads: How often the page is expected to be read from ROM, in relation to the
@@ -60,6 +61,8 @@ class LevelTraits:
     cold: str
 
 
+_SETTLING: Final = "fast, balanced when cold"
+
 # An engineer who says "step on it" expects not to need the page, one who says "last resort"
 # expects to need it all the time; a pinned page is read once.
 LEVELS: Final = {
@@ -71,10 +74,10 @@ LEVELS: Final = {
         16, "fast", "fast", Tier.DISK, 8.0, "compressed; dropped when the pool is full"
     ),
     Level.NORMAL: LevelTraits(
-        64, "fast", "balanced", Tier.DISK, 4.0, "compressed; dropped when the pool is full"
+        64, _SETTLING, "balanced", Tier.DISK, 4.0, "compressed; dropped when the pool is full"
     ),
     Level.EAGER: LevelTraits(
-        256, "fast", "balanced", Tier.DISK, 2.0, "dropped where it is clean, else compressed"
+        256, _SETTLING, "balanced", Tier.DISK, 2.0, "dropped where it is clean, else compressed"
     ),
     Level.STEP_ON_IT: LevelTraits(
         4096, "balanced", "dense", Tier.DISK, 1.0, "dropped where it is clean, else compressed"

@@ -206,7 +206,8 @@ int pgs_object_add_codec(pgs_store *store, uint32_t object, const pgs_codec *cod
  * the object may be under way. PGS_E_PINNED where a page is pinned. */
 int pgs_object_remove(pgs_store *store, uint32_t object);
 
-/* Says how pages are treated from now on: page page_nos[i] as treatments[i], all or
+/* Says how pages are treated from now on, which at first is PGS_LEVEL_NORMAL and
+ * PGS_EFFORT_SETTLING: page page_nos[i] as treatments[i], all or
  * none. A page that becomes PGS_LEVEL_PINNED is paged in at once and held; where one
  * cannot be, nothing is changed. Errors: PGS_E_INVALID (no such treatment), PGS_E_RANGE,
  * PGS_E_NOMEM, PGS_E_BUDGET, and those of pgs_read. */
