@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from importlib.resources import as_file, files
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -17,7 +19,7 @@ from ._rules_check import nearest
 if TYPE_CHECKING:
     from pagestep.store.image import Image
 
-__all__ = ["Tag", "fault_marks", "section_tags"]
+__all__ = ["Tag", "fault_marks", "include_folder", "section_tags"]
 
 MAY_FAULT: Final = ".pagestep.may_fault"
 NO_FAULT: Final = ".pagestep.no_fault"
@@ -44,6 +46,15 @@ _TAGS: Final = {
     "pinned": Tag("nonpageable", Level.PINNED, False),
     "once": Tag("pageable_once", ONCE.level, True),
 }
+
+
+def include_folder() -> Path:
+    """Return the folder to give a compiler with -I, for ``pagestep/pageable.h``.
+
+    The linker script beside it is ``pagestep/pageable.ld``.
+    """
+    with as_file(files("pagestep").joinpath("include/pagestep/pageable.h")) as header:
+        return header.resolve().parents[1]
 
 
 def section_tags(image: Image) -> dict[int, Tag]:
