@@ -107,7 +107,7 @@ def test_rom_build_with_rules(elf: Path, rules: Path, tmp_path: Path) -> None:
     "command", [["inspect"], ["explain"], ["rom", "build"]], ids=["inspect", "explain", "build"]
 )
 def test_bad_rules_are_one_line(elf: Path, rules: Path, tmp_path: Path, command: list[str]) -> None:
-    more = {"explain": ["0"], "build": ["-o", tmp_path / "out.rom"], "inspect": []}[command[-1]]
+    more = {"explain": ["0"], "build": ["-o", str(tmp_path / "out.rom")]}.get(command[-1], [])
     arguments = [*command, elf, *more, "--rules", rules]
     rules.write_text('[[rule]]\nsymbol = "a"\nlevel = "NORMLA"\n')
     assert_refused(run(*arguments), f"{rules}:3: ", "'NORMLA'", "did you mean 'NORMAL'")
@@ -161,3 +161,18 @@ def test_the_examples_rules(firmware: Path) -> None:
     assert gain["decisions"][0]["value"] == "STEP_ON_IT"
     assert gain["pages"][0]["forced_by"] == "_start"
     assert run_json("explain", firmware, "tick")["decisions"][0]["tag"] == "__nonpageable"
+
+
+def test_the_document_shows_what_is_printed(
+    firmware: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(EXAMPLES)
+    shown = run("explain", firmware, "calibrate_gain", "--rules", "firmware.toml").stdout
+    document = (EXAMPLES.parents[1] / "docs" / "RULES.md").read_text(encoding="utf-8")
+    [block] = [part for part in document.split("```") if part.startswith("\nsymbol ")]
+    # All but the compiler's own addresses and sizes.
+    for text in (shown, block):
+        assert "page 0: PINNED, which _start forces; always, balanced in ROM, down to hot" in text
+    assert [line.strip() for line in block.splitlines() if " by " in line and "0x" not in line] == [
+        line.strip() for line in shown.splitlines() if " by " in line and "0x" not in line
+    ]

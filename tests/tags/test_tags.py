@@ -21,11 +21,16 @@ KINDS = {
     "step_on_it": Level.STEP_ON_IT,
     "once": Level.STEP_ON_IT,
 }
-TAGS = {"__nonpageable": Level.PINNED, "__pageable": Level.NORMAL}
-TAGS |= {f"__pageable_{name}": level for name, level in KINDS.items()}
-for _kind in ("data", "rodata"):
-    TAGS |= {f"__nonpageable_{_kind}": Level.PINNED, f"__pageable_{_kind}": Level.NORMAL}
-    TAGS |= {f"__pageable_{_kind}_{name}": level for name, level in KINDS.items()}
+# By what is between the tag's words: nothing for functions.
+TAGS = {
+    tag.format(kind): level
+    for kind in ("", "_data", "_rodata")
+    for tag, level in (
+        ("__nonpageable{}", Level.PINNED),
+        ("__pageable{}", Level.NORMAL),
+        *((f"__pageable{{}}_{name}", level) for name, level in KINDS.items()),
+    )
+}
 
 # Only one function calls each, so that a compiler that may inline it would.
 SOURCE = """\
