@@ -8,12 +8,14 @@ from ._size import parse_size, show_size
 from ._stats import Stats, TierStats
 from .discipline import StoreLock
 from .image import Image, Segment
-from .policy import Level, RuleSet
+from .policy import Explanation, Level, PagePolicy, RuleSet, Tier, decide, include_folder
 from .rom import Rom, RomCheck, RomImage, RomPlan, build_rom
 
 __all__ = [
+    "Explanation",
     "Image",
     "Level",
+    "PagePolicy",
     "PageStore",
     "Replay",
     "Rom",
@@ -24,9 +26,12 @@ __all__ = [
     "Segment",
     "Stats",
     "StoreLock",
+    "Tier",
     "TierStats",
     "WrittenBeside",
     "build_rom",
+    "decide",
+    "include_folder",
     "parse_size",
     "replay",
     "show_size",

@@ -6,7 +6,7 @@ from ._decisions import UnmatchedRule
 from ._explain import Decision, Explanation, OwnerOnPage, PageExplained, Wish
 from ._level import CODEC_NAMES, LEVELS, ONCE, Level, LevelTraits, OnceTraits, Tier
 from ._rules import Indirect, Rule, RuleSet
-from ._tags import Tag, fault_marks, section_tags
+from ._tags import Tag, fault_marks, include_folder, section_tags
 
 __all__ = [
     "CODEC_NAMES",
@@ -31,5 +31,6 @@ __all__ = [
     "Wish",
     "decide",
     "fault_marks",
+    "include_folder",
     "section_tags",
 ]

@@ -172,8 +172,13 @@ class PagePolicy:
 
     @property
     def pageable_pages(self) -> int:
-        """How many pages are not PINNED."""
+        """How many pages are not PINNED, those that nobody owns among them."""
         return len(self.level) - self.pages_by_level[Level.PINNED]
+
+    @property
+    def unowned_pages(self) -> int:
+        """How many pages hold nothing but fill, and zeros between what is loaded: NORMAL."""
+        return self.image.page_count - len(self.pairs.first)
 
     @cached_property
     def sharing(self) -> SharingCost:

@@ -82,12 +82,9 @@ def find_owners(image: Image, cuts: Iterable[int] = ()) -> Owners:
     symbol_end = _ends(image, numbers, at, ends[section])
     edges = _edges(image, starts, ends, at, symbol_end, cuts)
     left, right = edges[:-1], edges[1:]
-    holder = np.searchsorted(starts, left, side="right") - 1
-    inside = (holder >= 0) & (left < ends[holder]) if len(starts) else np.zeros(len(left), bool)
-    holder[~inside] = NOBODY
-    described = holder >= 0
-    filed = _in_file(image, left)
-    left, right, holder = (each[described | filed] for each in (left, right, holder))
+    holder = _holders(starts, ends, left)
+    used = (holder >= 0) | _in_file(image, left)
+    left, right, holder = left[used], right[used], holder[used]
     innermost = _innermost(left, at, symbol_end, numbers)
     return Owners(
         start=left,
@@ -141,18 +138,26 @@ def _edges(
     for extent in image.extents:
         bounds += [extent.image_offset, extent.image_offset + extent.size]
     more = np.array([*bounds, *cuts], np.int64)
-    edges: Ints = np.unique(np.concatenate([starts, ends, at, symbol_end, more]))
+    # Between sections each page is looked at by itself, for whether it holds anything.
+    pages = np.arange(image.page_count, dtype=np.int64) * image.page_size
+    pages = pages[_holders(starts, ends, pages) < 0]
+    edges: Ints = np.unique(np.concatenate([starts, ends, at, symbol_end, more, pages]))
     return edges
+
+
+def _holders(starts: Ints, ends: Ints, offsets: Ints) -> Ints:
+    """Return which of some ranges, ascending and apart, holds each offset; NOBODY where none."""
+    if not len(starts):
+        return np.full(len(offsets), NOBODY, np.int64)
+    index = np.searchsorted(starts, offsets, side="right") - 1
+    return np.where((index >= 0) & (offsets < ends[index]), index, NOBODY)
 
 
 def _in_file(image: Image, left: Ints) -> Mask:
     """Return which pieces have bytes in the file; the others are zeros between what is loaded."""
     starts = np.array([extent.image_offset for extent in image.extents], np.int64)
     ends = np.array([extent.image_offset + extent.size for extent in image.extents], np.int64)
-    if not len(starts):
-        return np.zeros(len(left), np.bool_)
-    index = np.searchsorted(starts, left, side="right") - 1
-    return (index >= 0) & (left < ends[index])
+    return _holders(starts, ends, left) >= 0
 
 
 def _innermost(left: Ints, at: Ints, symbol_end: Ints, numbers: Ints) -> Ints:

@@ -44,7 +44,7 @@ def line_numbers(text: str) -> dict[Path, int]:
             found.setdefault((*table, *_parts(statement)), line)
             continue
         is_array = statement.startswith("[[")
-        parts = _parts(statement.strip("[]"))
+        parts = _parts(statement.strip("[] \t\r"))
         if is_array and len(parts) == 1:
             name = str(parts[0])
             table = (name, counts.get(name, 0))
