@@ -24,6 +24,7 @@ from pagestep import (
     PagedPoolInPager,
     PagerFault,
     PageStore,
+    PinnedPage,
     StoreReentry,
     WouldFault,
 )
@@ -329,6 +330,30 @@ def test_forbidding_what_the_budget_cannot_hold_changes_nothing() -> None:
             store.allow("image")
         with pytest.raises(NoSuchPage):
             store.forbid([400])
+
+
+def test_places_are_named_as_in_rules(x86_kernel: Path) -> None:
+    with Image.open(x86_kernel) as image, PageStore.open(image, ram="8MiB") as store:
+        symbol = image.symbols.find("schedule")
+        assert symbol is not None
+        page_no = image.page_of(symbol.address)
+        for where in ("symbol:schedule", f"{symbol.address:#x}-{symbol.address + 1:#x}"):
+            store.forbid(where)
+            assert store.stats().pages_by_level["PINNED"] == 1
+            with pytest.raises(PinnedPage):
+                store.page_out(page_no)
+            store.allow(where)
+        store.forbid("section:.pci_*")
+        assert store.stats().pages_by_level["PINNED"] == 4
+        for nowhere, why in {
+            "symbol:no_such": "no symbol is called 'no_such'",
+            "module:ext4": "the image is no kernel module",
+            "nonsense": "no segment is named 'nonsense'",
+            "symbol:": "no segment is named",
+            "0x10-0x20": "no section from 0x10",
+        }.items():
+            with pytest.raises(NoSuchPage, match=why):
+                store.forbid(nowhere)
 
 
 RULES = """
