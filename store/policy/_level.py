@@ -68,19 +68,19 @@ _SETTLING: Final = "fast, balanced when cold"
 LEVELS: Final = {
     Level.PINNED: LevelTraits(0, None, "balanced", Tier.HOT, 1.0, "stays in its frame"),
     Level.LAST_RESORT: LevelTraits(
-        1, "fast", "fast", Tier.COMPRESSED, 16.0, "compressed, and stays so"
+        1, "fast", "fast", Tier.DISK, 16.0, "compressed; dropped last of all"
     ),
     Level.RELUCTANT: LevelTraits(
-        16, "fast", "fast", Tier.DISK, 8.0, "compressed; dropped when the pool is full"
+        4, "fast", "fast", Tier.DISK, 8.0, "compressed; dropped when the pool is full"
     ),
     Level.NORMAL: LevelTraits(
-        64, _SETTLING, "balanced", Tier.DISK, 4.0, "compressed; dropped when the pool is full"
+        8, _SETTLING, "balanced", Tier.DISK, 4.0, "compressed; dropped when the pool is full"
     ),
     Level.EAGER: LevelTraits(
-        256, _SETTLING, "balanced", Tier.DISK, 2.0, "dropped where it is clean, else compressed"
+        16, _SETTLING, "balanced", Tier.DISK, 2.0, "dropped where it is clean, else compressed"
     ),
     Level.STEP_ON_IT: LevelTraits(
-        4096, "balanced", "dense", Tier.DISK, 1.0, "dropped where it is clean, else compressed"
+        64, "balanced", "dense", Tier.DISK, 1.0, "dropped where it is clean, else compressed"
     ),
 }
 """The table of levels, of which docs/LEVELS.md is made."""
