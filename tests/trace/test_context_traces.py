@@ -13,10 +13,23 @@ from pagestep.store.trace import KIND_FETCH, Trace
 DATA = Path(__file__).parents[2] / "data"
 EVENTS = {"interrupts": 484_751, "faults": 2_105_203}
 PAGES_EXECUTED = {"interrupts": 369, "faults": 221}
-MARKS = (
-    "start_kernel free_initmem run_init_process "
-    "userinit idle ls dd gzip net fork modules zramswap idle2 shellmix end"
-).split()
+MARKS = [
+    "start_kernel",
+    "free_initmem",
+    "run_init_process",
+    "userinit",
+    "idle",
+    "ls",
+    "dd",
+    "gzip",
+    "net",
+    "fork",
+    "modules",
+    "zramswap",
+    "idle2",
+    "shellmix",
+    "end",
+]
 
 
 def open_trace(name: str) -> Trace:
