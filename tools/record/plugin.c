@@ -269,8 +269,9 @@ static void on_exit_of_qemu(qemu_plugin_id_t id, void *ctx)
             rec->time, rec->contexts.switches, rec->contexts.entries[CONTEXT_INTERRUPT],
             rec->contexts.entries[CONTEXT_FAULT], rec->contexts.irets_outside);
     fprintf(rec->site_list,
-            "wrong user_inside %" PRIu64 "\nwrong iret_softirq %" PRIu64 "\nwrong leave_outer %" PRIu64
-            "\nwrong wrong_task %" PRIu64 "\nwrong too_deep %" PRIu64 "\ntotal abandoned %" PRIu64
+            "wrong user_inside %" PRIu64 "\nwrong iret_softirq %" PRIu64
+            "\nwrong leave_outer %" PRIu64 "\nwrong wrong_task %" PRIu64
+            "\nwrong too_deep %" PRIu64 "\ntotal abandoned %" PRIu64
             "\n",
             bad->user_inside, bad->iret_softirq, bad->leave_outer, bad->wrong_task, bad->too_deep,
             bad->abandoned);
@@ -310,7 +311,7 @@ PLUGIN_EXPORT int qemu_plugin_install(qemu_plugin_id_t id, const qemu_info_t *in
                                       char **argv)
 {
     if (!info->system_emulation || info->system.max_vcpus != 1 || argc != 3) {
-        fprintf(stderr, "record: one CPU of a whole system, plan=, events= and sites= are needed\n");
+        fprintf(stderr, "record: needs a system of one CPU, plan=, events= and sites=\n");
         return -1;
     }
     struct recorder *rec = the_recorder = calloc(1, sizeof *rec);
