@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Generator, Iterable
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, Self
+from weakref import WeakSet
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +28,7 @@ from ._binding import (
     writable,
 )
 from ._level import Level
+from ._pool import NonPagedPool, PagedPool
 from ._size import parse_size
 from ._stats import Stats, snapshot
 from .image import Image
@@ -102,6 +104,9 @@ class PageStore(Closing):
         # What the core uses must go after it; and it goes with the last reference, of which
         # a call that is under way, and a view, have one of their own.
         kept = [codec.handle]
+        self._codec = codec.handle
+        self._kept = kept
+        self._pools: WeakSet[PagedPool | NonPagedPool] = WeakSet()
         self._handle: Any = ffi.gc(
             self._open_core(ram, policy, pool_percent, timed),
             _closer(kept),
@@ -228,7 +233,9 @@ class PageStore(Closing):
     # -- life ---------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Close the store. Views that are alive stay valid. A second call does nothing."""
+        """Close the store and its pools. Views that are alive stay valid. Again is no error."""
+        for pool in list(self._pools):
+            pool.close()
         self._handle = None
         self._owned.close()
 
@@ -390,7 +397,7 @@ class PageStore(Closing):
         one = ffi.new("uint64_t *", number)
         frame = ffi.gc(
             ffi.cast("const unsigned char *", address[0]),
-            _unpinner(core, self._object, one),
+            _unpinner(core, self._object, one, self._kept),
         )
         return memoryview(ffi.buffer(frame, self.page_size)).toreadonly()
 
@@ -507,6 +514,48 @@ class PageStore(Closing):
         """Take a snapshot of what the store holds and has done."""
         return snapshot(self._core())
 
+    # -- pools --------------------------------------------------------------------------
+
+    def paged_pool(
+        self, size: int | str, *, level: Level = Level.NORMAL, block_reserve: int = 0
+    ) -> PagedPool:
+        """Open a pool of memory whose pages leave RAM and fault like an image's.
+
+        Args:
+            size: Bytes, or text such as ``"1MiB"``; rounded up to whole pages.
+            level: How gladly its pages leave RAM; not ``PINNED``.
+            block_reserve: So many blocks never need RAM to be found when they are allocated.
+
+        Raises:
+            BudgetExceeded: There is no room for its page table.
+            InvalidArgument: An argument is out of range.
+        """
+        pool = PagedPool(
+            self._core(),
+            self._kept,
+            self._codec.pointer,
+            size,
+            level=level,
+            block_reserve=block_reserve,
+        )
+        self._pools.add(pool)
+        return pool
+
+    def nonpaged_pool(self, size: int | str, *, block_reserve: int = 0) -> NonPagedPool:
+        """Open a pool of memory that stays in RAM; all of it is taken now, or none.
+
+        Args:
+            size: Bytes, or text such as ``"64KiB"``; rounded up to whole pages.
+            block_reserve: So many blocks never need RAM to be found when they are allocated.
+
+        Raises:
+            BudgetExceeded: The budget has no room for it, beside what must stay.
+            InvalidArgument: An argument is out of range.
+        """
+        pool = NonPagedPool(self._core(), self._kept, size, block_reserve=block_reserve)
+        self._pools.add(pool)
+        return pool
+
     # -- helpers ------------------------------------------------------------------------
 
     def _page_no(self, page_no: int) -> int:
@@ -545,9 +594,15 @@ def _closer(kept: list[Any]) -> Callable[[Any], None]:
     return close
 
 
-def _unpinner(core: Any, object_no: int, page_no: Any) -> Callable[[Any], None]:
-    """Return what takes back the pin of a view, which keeps the core alive until then."""
-    return lambda _: lib.pgs_unpin(core, object_no, page_no, 1)
+def _unpinner(
+    core: Any, object_no: int, page_no: Any, open_store: list[Any]
+) -> Callable[[Any], None]:
+    """Return what takes back the pin of a view, which keeps the core alive until then.
+
+    Where both are part of one cycle of garbage, the core may go first nevertheless, and has
+    emptied ``open_store`` then.
+    """
+    return lambda _: open_store and lib.pgs_unpin(core, object_no, page_no, 1)
 
 
 def _describe(where: Where) -> str:

@@ -604,6 +604,34 @@ static void threads_share(uint32_t kind, uint64_t steps, unsigned threads)
     free(actors);
 }
 
+enum { TURN_PAGES = 2, TURNS = 3000 };
+
+static void *take_turns(void *ctx)
+{
+    pgs_heap *heap = ctx;
+    uint64_t block;
+    for (int i = 0; i < TURNS; i++) {
+        CHECK_EQ(pgs_heap_alloc(heap, TURN_PAGES * PAGE - GUARD, PAGE, &block), PGS_OK);
+        CHECK_EQ(pgs_heap_write(heap, block, 0, &i, sizeof i), PGS_OK);
+        CHECK_EQ(pgs_heap_free(heap, block), PGS_OK);
+    }
+    return NULL;
+}
+
+/* What is just being freed is waited for: with room for a block each, nobody is refused. */
+static void freeing_is_waited_for(uint32_t kind, unsigned threads)
+{
+    pthread_t ids[THREADS_MAX];
+    pgs_store *store = store_new(2 << 20, PAGE);
+    pgs_heap *heap = heap_new(store, kind, threads * TURN_PAGES * PAGE);
+    for (unsigned i = 0; i < threads; i++)
+        CHECK_EQ(pthread_create(&ids[i], NULL, take_turns, heap), 0);
+    for (unsigned i = 0; i < threads; i++)
+        pthread_join(ids[i], NULL);
+    check_empty(heap, store);
+    pgs_store_close(store);
+}
+
 int main(int argc, char **argv)
 {
     uint64_t steps = argc > 1 ? strtoull(argv[1], NULL, 0) : 100000;
@@ -618,6 +646,7 @@ int main(int argc, char **argv)
         errors_are_told_apart(kind);
         random_steps(kind, steps);
         threads_share(kind, steps / threads, threads);
+        freeing_is_waited_for(kind, threads);
     }
     RUN(damage_is_found);
     RUN(forgotten_pages_are_zeros);
