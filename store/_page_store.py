@@ -602,7 +602,12 @@ def _unpinner(
     Where both are part of one cycle of garbage, the core may go first nevertheless, and has
     emptied ``open_store`` then.
     """
-    return lambda _: open_store and lib.pgs_unpin(core, object_no, page_no, 1)
+
+    def unpin(_: Any) -> None:
+        if open_store:
+            lib.pgs_unpin(core, object_no, page_no, 1)
+
+    return unpin
 
 
 def _describe(where: Where) -> str:

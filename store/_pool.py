@@ -82,16 +82,18 @@ class PoolBlock:
     """A block of a pool. Made by ``alloc``; it stays until it is freed, or its pool closed.
 
     Attributes:
+        pool: The pool that it is of.
+        handle: The number that it has in the C interface.
         size: Bytes, as they were asked for.
         offset: Where it lies, in bytes from the pool's first.
     """
 
-    __slots__ = ("_handle", "_pool", "offset", "size")
+    __slots__ = ("handle", "offset", "pool", "size")
 
     def __init__(self, pool: _Pool, handle: int, offset: int, size: int) -> None:
         """Stand for a block that the pool has allocated."""
-        self._pool = pool
-        self._handle = handle
+        self.pool = pool
+        self.handle = handle
         self.offset = offset
         self.size = size
 
@@ -101,7 +103,7 @@ class PoolBlock:
 
     def __repr__(self) -> str:
         """Say how large it is and where it lies."""
-        return f"<block of {self.size} bytes at {self.offset} of {self._pool.name}>"
+        return f"<block of {self.size} bytes at {self.offset} of {self.pool.name}>"
 
     def read(self, offset: int = 0, size: int | None = None) -> bytes:
         """Return ``size`` bytes from ``offset`` on, all to its end unless said.
@@ -111,7 +113,9 @@ class PoolBlock:
             UseAfterFree: It was freed before.
             Closed: Its pool, or the store, is closed.
         """
-        count = max(0, self.size - max(0, offset) if size is None else size)
+        count = max(0, self.size - max(0, offset)) if size is None else min(size, _NOWHERE)
+        if count < 0:
+            raise InvalidArgument(f"size is {size}: it cannot be negative")
         # More than the block has is refused before a byte is written.
         room = ffi.new("unsigned char[]", min(count, self.size))
         self._transfer(lib.pgs_heap_read, offset, room, count, "read")
@@ -142,36 +146,36 @@ class PoolBlock:
             Unsupported: The pool is paged: its pages move.
             UseAfterFree: The block was freed before.
         """
-        heap = self._pool._core()
+        heap = self.pool.core
         address = ffi.new("void **")
-        code = lib.pgs_heap_address(heap, self._handle, address)
+        code = lib.pgs_heap_address(heap, self.handle, address)
         if code == lib.PGS_E_UNSUPPORTED:
             raise error_for(
                 code, f"{self!r} has no view, as its pages move; read it, or use a non-paged pool"
             )
-        self._check(code, "has no view")
+        _check_block(code, self, "has no view")
         start = ffi.gc(ffi.cast("unsigned char *", address[0]), _keeper(heap))
         return memoryview(ffi.buffer(start, self.size))
 
     def free(self) -> None:
         """Free it; see ``PagedPool.free``."""
-        self._pool.free(self)
+        self.pool.free(self)
 
     def _transfer(self, move: Any, offset: int, data: Any, size: int, verb: str) -> None:
         at = offset if 0 <= offset < _NOWHERE else _NOWHERE
-        code = move(self._pool._core(), self._handle, at, data, size)
+        code = move(self.pool.core, self.handle, at, data, size)
         if code == lib.PGS_E_HEAP_OVERRUN:
             raise error_for(
                 code,
                 f"{size} bytes at offset {offset} do not lie in {self!r}; nothing was {verb}",
             )
-        self._check(code, f"cannot be {verb}")
+        _check_block(code, self, f"cannot be {verb}")
 
-    def _check(self, code: int, what: str) -> None:
-        if code in _REMEDIES:
-            raise error_for(code, f"{self!r} {what}: {_REMEDIES[code]}")
-        if code:
-            check(code, f"{self!r} {what}")
+
+def _check_block(code: int, block: PoolBlock, what: str) -> None:
+    if code in _REMEDIES:
+        raise error_for(code, f"{block!r} {what}: {_REMEDIES[code]}")
+    check(code, f"{block!r} {what}")
 
 
 class _Pool(Closing):
@@ -218,7 +222,9 @@ class _Pool(Closing):
         stats = self.stats()
         return f"<{self.name}: {stats.block_count} blocks, {show_size(stats.free_bytes)} free>"
 
-    def _core(self) -> Any:
+    @property
+    def core(self) -> Any:
+        """The ``pgs_heap *`` itself, for those who call the C interface beside this one."""
         handle = self._handle
         if handle is None:
             raise Closed(f"{self.name} is closed, or its store is; open another")
@@ -237,7 +243,7 @@ class _Pool(Closing):
             InvalidArgument: No pool of this size could hold it, or there is no such alignment.
         """
         count = parse_size(size, "size")
-        heap = self._core()
+        heap = self.core
         block = ffi.new("uint64_t *")
         code = lib.pgs_heap_alloc(heap, count, align if 0 < align < 2**32 else 0, block)
         if code == lib.PGS_E_HEAP_EXHAUSTED:
@@ -260,12 +266,12 @@ class _Pool(Closing):
             NotABlock: It is of another pool.
             PoolOverrun: Bytes behind it were written through a view. It is not freed.
         """
-        if block._pool is not self:
+        if block.pool is not self:
             raise NotABlock(f"{block!r} is not of this pool; free it where it was allocated")
-        code = lib.pgs_heap_free(self._core(), block._handle)
+        code = lib.pgs_heap_free(self.core, block.handle)
         if code == lib.PGS_E_HEAP_OVERRUN:
             self._raise_overrun(block)
-        block._check(code, "cannot be freed")
+        _check_block(code, block, "cannot be freed")
 
     def check(self) -> None:
         """Look for bytes that were written through a view where they should not have been.
@@ -277,7 +283,7 @@ class _Pool(Closing):
             UseAfterFree: Free memory was.
         """
         block, at = ffi.new("uint64_t *"), ffi.new("uint64_t *")
-        heap = self._core()
+        heap = self.core
         code = lib.pgs_heap_check(heap, block, at)
         if code == lib.PGS_E_HEAP_OVERRUN:
             where = ffi.new("struct pgs_heap_block *")
@@ -295,7 +301,7 @@ class _Pool(Closing):
     def stats(self) -> PoolStats:
         """Take a snapshot of what the pool holds and has done."""
         raw = ffi.new("struct pgs_heap_stats *")
-        lib.pgs_heap_stats(self._core(), raw)
+        lib.pgs_heap_stats(self.core, raw)
         return PoolStats(**{name: int(getattr(raw, name)) for name in _STATS})
 
     def _raise_exhausted(self, size: int, align: int) -> NoReturn:
@@ -357,7 +363,7 @@ class PagedPool(_Pool):
         params.level = level
         params.codec = codec
         super().__init__(store, open_store, params, size, block_reserve)
-        self.object_no = int(lib.pgs_heap_object(self._core()))
+        self.object_no = int(lib.pgs_heap_object(self.core))
 
 
 class NonPagedPool(_Pool):

@@ -8,6 +8,7 @@
 #include <pthread.h>
 
 #include "pagestep/heap.h"
+#include "store/store_internal.h"
 #include "store_fixture.h"
 
 enum { PAGE = 4096, KIB = 1024, BLOCKS = 600, THREADS_MAX = 16, GRANULE = 16, GUARD = 8 };
@@ -632,6 +633,78 @@ static void freeing_is_waited_for(uint32_t kind, unsigned threads)
     pgs_store_close(store);
 }
 
+/* A free that is under way: it waits for a page that the test has claimed. */
+struct slow_free {
+    pgs_store *store;
+    pgs_heap *heap;
+    struct page *page;
+    uint64_t block;
+    pthread_t thread;
+};
+
+static void *free_it(void *ctx)
+{
+    struct slow_free *slow = ctx;
+    CHECK_EQ(pgs_heap_free(slow->heap, slow->block), PGS_OK);
+    return NULL;
+}
+
+static void slow_free_begin(struct slow_free *slow, uint64_t page_no)
+{
+    uint64_t frees = heap_stats(slow->heap).frees;
+    slow->page = &object_of(slow->store, pgs_heap_object(slow->heap))->pages[page_no];
+    page_claim(slow->store, slow->page);
+    CHECK_EQ(pthread_create(&slow->thread, NULL, free_it, slow), 0);
+    while (heap_stats(slow->heap).frees == frees)
+        usleep(100);
+}
+
+static void slow_free_end(struct slow_free *slow)
+{
+    page_publish(slow->store, slow->page, 0, 0);
+    pthread_join(slow->thread, NULL);
+}
+
+static void *alloc_all(void *ctx)
+{
+    alloc(ctx, 4 * PAGE);
+    return NULL;
+}
+
+static void frees_overlap(void)
+{
+    const uint64_t sizes[] = {PAGE + PAGE / 2, 2 * PAGE + PAGE / 2};
+    struct slow_free slow = {.store = store_new(2 << 20, PAGE)};
+    slow.heap = heap_new(slow.store, PGS_HEAP_PAGED, 4 * PAGE);
+    for (int first = 0; first < 2; first++) {
+        uint64_t blocks[2];
+        unsigned char bytes[3 * PAGE];
+        memset(bytes, 0x77, sizeof bytes);
+        for (int i = 0; i < 2; i++) {
+            blocks[i] = alloc(slow.heap, sizes[i]);
+            CHECK_EQ(pgs_heap_write(slow.heap, blocks[i], 0, bytes, sizes[i]), PGS_OK);
+        }
+        CHECK_EQ(stats_of(slow.store).dirty_pages, 4);
+        /* While one is being freed its neighbour is: the page between goes with the last. */
+        slow.block = blocks[first];
+        slow_free_begin(&slow, first ? 3 : 0);
+        CHECK_EQ(pgs_heap_free(slow.heap, blocks[!first]), PGS_OK);
+        CHECK_EQ(pgs_heap_free(slow.heap, slow.block), PGS_E_HEAP_DOUBLE_FREE);
+        slow_free_end(&slow);
+        check_empty(slow.heap, slow.store);
+    }
+    /* Who needs what is being freed waits for it. */
+    pthread_t other;
+    slow.block = alloc(slow.heap, 4 * PAGE);
+    slow_free_begin(&slow, 2);
+    CHECK_EQ(pthread_create(&other, NULL, alloc_all, slow.heap), 0);
+    usleep(20000); /* time to be refused in; it must not be, however long this is */
+    slow_free_end(&slow);
+    pthread_join(other, NULL);
+    CHECK_EQ(heap_stats(slow.heap).refusals, 0);
+    pgs_store_close(slow.store);
+}
+
 int main(int argc, char **argv)
 {
     uint64_t steps = argc > 1 ? strtoull(argv[1], NULL, 0) : 100000;
@@ -651,6 +724,7 @@ int main(int argc, char **argv)
     RUN(damage_is_found);
     RUN(forgotten_pages_are_zeros);
     RUN(freed_pages_go);
+    RUN(frees_overlap);
     RUN(budget_is_kept);
     RUN(reserve_is_there);
     RUN(misuse_is_refused);

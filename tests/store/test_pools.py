@@ -8,7 +8,7 @@ import gc
 import random
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import settings
@@ -154,7 +154,7 @@ def test_errors_are_told_apart(store: PageStore, kind: str) -> None:
     with pytest.raises(NotABlock, match="not of this pool"):
         other.free(block)
     block.write(bytes(range(40)))
-    for offset, size in [(0, 41), (40, 1), (41, 0), (-1, 1), (2**64, 1), (0, 2**40)]:
+    for offset, size in [(0, 41), (40, 1), (41, 0), (-1, 1), (2**64, 1), (0, 2**40), (0, 2**64)]:
         with pytest.raises(PoolOverrun, match=f"{size} bytes at offset {offset} do not lie in"):
             block.read(offset, size)
     with pytest.raises(PoolOverrun, match="nothing was written"):
@@ -163,6 +163,8 @@ def test_errors_are_told_apart(store: PageStore, kind: str) -> None:
     for size, align in [(0, 16), (-1, 16), (1 << 20, 16), (8, 0), (8, 24), (8, 8192), (8, 2**40)]:
         with pytest.raises(InvalidArgument):
             pool.alloc(size, align=align)
+    with pytest.raises(InvalidArgument, match="negative"):
+        block.read(3, -1)
     with pytest.raises(InvalidArgument, match="writable"):
         block.read_into(b"xx")
 
@@ -231,6 +233,7 @@ USES: dict[str, Callable[[Pool, PoolBlock], Any]] = {
     "free": lambda pool, block: pool.free(block),
     "check": lambda pool, block: pool.check(),
     "stats": lambda pool, block: pool.stats(),
+    "core": lambda pool, block: pool.core,
     "read": lambda pool, block: block.read(),
     "write": lambda pool, block: block.write(b"x"),
     "view": lambda pool, block: block.view(),
@@ -336,7 +339,7 @@ class Steps(RuleBasedStateMachine):
             block = self.pool.alloc(size, align=align)
         except PoolExhausted:
             assert self.pool.stats().largest_bytes < size or align > 16
-            return multiple()
+            return cast("Any", multiple())
         assert block.offset % align == 0
         data = bytes((seed + i // 7) & 0xFF for i in range(size))
         block.write(data)
