@@ -113,7 +113,7 @@ class PoolBlock:
             UseAfterFree: It was freed before.
             Closed: Its pool, or the store, is closed.
         """
-        count = max(0, self.size - max(0, offset)) if size is None else min(size, _NOWHERE)
+        count = max(0, self.size - max(0, offset)) if size is None else size
         if count < 0:
             raise InvalidArgument(f"size is {size}: it cannot be negative")
         # More than the block has is refused before a byte is written.
@@ -163,7 +163,7 @@ class PoolBlock:
 
     def _transfer(self, move: Any, offset: int, data: Any, size: int, verb: str) -> None:
         at = offset if 0 <= offset < _NOWHERE else _NOWHERE
-        code = move(self.pool.core, self.handle, at, data, size)
+        code = move(self.pool.core, self.handle, at, data, min(size, _NOWHERE))
         if code == lib.PGS_E_HEAP_OVERRUN:
             raise error_for(
                 code,

@@ -671,6 +671,34 @@ static void *alloc_all(void *ctx)
     return NULL;
 }
 
+/* The first joins the second while the third is being freed, and is not done when
+ * that is: the page between the second and the third must go all the same. */
+static void three_frees_overlap(pgs_store *store, pgs_heap *heap)
+{
+    struct slow_free first = {.store = store, .heap = heap}, third = first;
+    struct page *between = &object_of(store, pgs_heap_object(heap))->pages[1];
+    unsigned char bytes[4 * PAGE];
+    memset(bytes, 0x77, sizeof bytes);
+    first.block = alloc(heap, PAGE + PAGE / 2);
+    uint64_t second = alloc(heap, PAGE);
+    third.block = alloc(heap, PAGE + PAGE / 2);
+    CHECK_EQ(pgs_heap_write(heap, first.block, 0, bytes, PAGE + PAGE / 2), PGS_OK);
+    CHECK_EQ(pgs_heap_write(heap, second, 0, bytes, PAGE), PGS_OK);
+    CHECK_EQ(pgs_heap_write(heap, third.block, 0, bytes, PAGE + PAGE / 2), PGS_OK);
+    page_claim(store, between);
+    slow_free_begin(&first, 0);
+    slow_free_begin(&third, 3);
+    CHECK_EQ(pgs_heap_free(heap, second), PGS_OK);
+    CHECK_EQ(heap_stats(heap).free_runs, 1);
+    page_publish(store, first.page, 0, 0);
+    while (heap_stats(heap).free_runs == 1)
+        usleep(100);
+    slow_free_end(&third);
+    first.page = between;
+    slow_free_end(&first);
+    check_empty(heap, store);
+}
+
 static void frees_overlap(void)
 {
     const uint64_t sizes[] = {PAGE + PAGE / 2, 2 * PAGE + PAGE / 2};
@@ -693,6 +721,7 @@ static void frees_overlap(void)
         slow_free_end(&slow);
         check_empty(slow.heap, slow.store);
     }
+    three_frees_overlap(slow.store, slow.heap);
     /* Who needs what is being freed waits for it. */
     pthread_t other;
     slow.block = alloc(slow.heap, 4 * PAGE);
