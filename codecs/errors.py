@@ -15,21 +15,26 @@ __all__ = [
     "CorruptPage",
     "DirtyPage",
     "DisciplineError",
+    "DoubleFree",
     "GonePage",
     "InAtomicSection",
     "InvalidArgument",
     "LockOrder",
     "NoSuchPage",
+    "NotABlock",
     "NotARom",
     "PageStepError",
     "PagedPoolInPager",
     "PagerFault",
     "PinnedPage",
+    "PoolExhausted",
+    "PoolOverrun",
     "RomTooLarge",
     "StoreIOError",
     "StoreReentry",
     "SystemMemoryError",
     "Unsupported",
+    "UseAfterFree",
     "WouldFault",
     "error_for",
 ]
@@ -156,6 +161,39 @@ class RomTooLarge(PageStepError):
     """The image does not fit into a ROM image of the size asked for."""
 
 
+class PoolExhausted(PageStepError, MemoryError):
+    """A pool has no free run of bytes that is long enough.
+
+    Attributes:
+        size: Bytes that were asked for.
+        largest: Bytes of the largest block that could be had instead.
+        free: Bytes that are free, in runs that are too short.
+    """
+
+    def __init__(self, message: str, *, size: int = 0, largest: int = 0, free: int = 0) -> None:
+        """Say it in one line, and keep the numbers."""
+        super().__init__(message)
+        self.size = size
+        self.largest = largest
+        self.free = free
+
+
+class DoubleFree(PageStepError):
+    """A block of a pool that was freed before."""
+
+
+class UseAfterFree(PageStepError):
+    """A block of a pool was used that was freed before, or free memory was written to."""
+
+
+class NotABlock(PageStepError, LookupError):
+    """Something that the pool never gave out."""
+
+
+class PoolOverrun(PageStepError, IndexError):
+    """Bytes beyond the end of a pool's block."""
+
+
 _BY_CODE: dict[int, type[PageStepError]] = {
     -1: SystemMemoryError,
     -2: InvalidArgument,
@@ -177,6 +215,11 @@ _BY_CODE: dict[int, type[PageStepError]] = {
     -23: StoreReentry,
     -24: PagedPoolInPager,
     -25: GonePage,
+    -30: PoolExhausted,
+    -31: DoubleFree,
+    -32: UseAfterFree,
+    -33: NotABlock,
+    -34: PoolOverrun,
 }
 
 

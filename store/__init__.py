@@ -3,6 +3,7 @@
 
 from ._files import WrittenBeside
 from ._page_store import PageStore
+from ._pool import NonPagedPool, PagedPool, PoolBlock, PoolStats
 from ._replay import Replay, replay
 from ._size import parse_size, show_size
 from ._stats import Stats, TierStats
@@ -15,8 +16,12 @@ __all__ = [
     "Explanation",
     "Image",
     "Level",
+    "NonPagedPool",
     "PagePolicy",
     "PageStore",
+    "PagedPool",
+    "PoolBlock",
+    "PoolStats",
     "Replay",
     "Rom",
     "RomCheck",

@@ -15,13 +15,14 @@ from pagestep.codecs import Codec
 from pagestep.codecs.errors import InvalidArgument
 
 from ._binding import check, ffi, lib, page_number_array, readable, writable
+from ._pool import NonPagedPool, PagedPool
 from ._settings import Settings
 from ._size import parse_size
 from ._stats import Stats, snapshot
 from ._store_discipline import DisciplinedStore
 from ._where import Where
 from .image import Image
-from .policy import RuleSet, decide
+from .policy import Level, RuleSet, decide
 from .rom import Rom
 from .rom._reader import coder_sets_for
 
@@ -278,7 +279,7 @@ class PageStore(DisciplinedStore):
         one = ffi.new("uint64_t *", number)
         frame = ffi.gc(
             ffi.cast("const unsigned char *", address[0]),
-            _unpinner(core, self._object, one),
+            _unpinner(core, self._object, one, self._kept),
         )
         return memoryview(ffi.buffer(frame, self.page_size)).toreadonly()
 
@@ -337,6 +338,48 @@ class PageStore(DisciplinedStore):
         """Take a snapshot of what the store holds and has done."""
         return snapshot(self._core())
 
+    # -- pools --------------------------------------------------------------------------
+
+    def paged_pool(
+        self, size: int | str, *, level: Level = Level.NORMAL, block_reserve: int = 0
+    ) -> PagedPool:
+        """Open a pool of memory whose pages leave RAM and fault like an image's.
+
+        Args:
+            size: Bytes, or text such as ``"1MiB"``; rounded up to whole pages.
+            level: How gladly its pages leave RAM; not ``PINNED``.
+            block_reserve: So many blocks never need RAM to be found when they are allocated.
+
+        Raises:
+            BudgetExceeded: There is no room for its page table.
+            InvalidArgument: An argument is out of range.
+        """
+        pool = PagedPool(
+            self._core(),
+            self._kept,
+            self._codec.handle.pointer,
+            size,
+            level=level,
+            block_reserve=block_reserve,
+        )
+        self._pools.add(pool)
+        return pool
+
+    def nonpaged_pool(self, size: int | str, *, block_reserve: int = 0) -> NonPagedPool:
+        """Open a pool of memory that stays in RAM; all of it is taken now, or none.
+
+        Args:
+            size: Bytes, or text such as ``"64KiB"``; rounded up to whole pages.
+            block_reserve: So many blocks never need RAM to be found when they are allocated.
+
+        Raises:
+            BudgetExceeded: The budget has no room for it, beside what must stay.
+            InvalidArgument: An argument is out of range.
+        """
+        pool = NonPagedPool(self._core(), self._kept, size, block_reserve=block_reserve)
+        self._pools.add(pool)
+        return pool
+
     def _move(self, move: Any, where: Where, verb: str) -> None:
         numbers = self._pages(where)
         statuses = ffi.new("int32_t[]", max(1, numbers.size))
@@ -349,6 +392,17 @@ def _rules(rules: str | os.PathLike[str] | RuleSet | None) -> RuleSet | None:
     return rules if rules is None or isinstance(rules, RuleSet) else RuleSet.load(rules)
 
 
-def _unpinner(core: Any, object_no: int, page_no: Any) -> Callable[[Any], None]:
-    """Return what takes back the pin of a view, which keeps the core alive until then."""
-    return lambda _: lib.pgs_unpin(core, object_no, page_no, 1)
+def _unpinner(
+    core: Any, object_no: int, page_no: Any, open_store: list[Any]
+) -> Callable[[Any], None]:
+    """Return what takes back the pin of a view, which keeps the core alive until then.
+
+    Where both are part of one cycle of garbage, the core may go first nevertheless, and has
+    emptied ``open_store`` then.
+    """
+
+    def unpin(_: Any) -> None:
+        if open_store:
+            lib.pgs_unpin(core, object_no, page_no, 1)
+
+    return unpin

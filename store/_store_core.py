@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
+from weakref import WeakSet
 
 import numpy as np
 import numpy.typing as npt
@@ -56,6 +57,8 @@ class StoreCore(Closing):
         # What the core uses must go after it; and it goes with the last reference, of which
         # a call that is under way, and a view, have one of their own.
         kept = [self._codec.handle]
+        self._kept = kept
+        self._pools: WeakSet[Closing] = WeakSet()
         self._handle: Any = ffi.gc(self._open_core(settings), _closer(kept))
         self._object = self._add_object(open_backing(image, rom, settings.scratch, kept))
         if settings.cold_codec is not None:
@@ -117,7 +120,9 @@ class StoreCore(Closing):
     # -- life ---------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Close the store. Views that are alive stay valid. A second call does nothing."""
+        """Close the store and its pools. Views that are alive stay valid. Again is no error."""
+        for pool in list(self._pools):
+            pool.close()
         self._handle = None
         self._owned.close()
 

@@ -75,16 +75,15 @@ struct span {
     uint64_t first, end;
 };
 
-/* Pages that lie within `run` from end to end, of those on which the granules
- * of `freed` lie. */
-static struct span free_pages(const pgs_heap *heap, const struct run *run, struct span freed)
+static const uint64_t no_page = UINT64_MAX;
+
+/* The page that a granule parts, if all of it lies in the run; or no_page. */
+static uint64_t page_across(const pgs_heap *heap, const struct run *run, uint64_t granule)
 {
-    uint64_t each = heap->store->page_size / GRANULE, end_of_run = (uint64_t)run->start + run->length;
-    struct span inner = {(run->start + each - 1) / each, end_of_run / each};
-    struct span outer = {freed.first / each, (freed.end + each - 1) / each};
-    struct span both = {inner.first > outer.first ? inner.first : outer.first,
-                        inner.end < outer.end ? inner.end : outer.end};
-    return both.first < both.end ? both : (struct span){outer.first, outer.first};
+    uint64_t each = heap->store->page_size / GRANULE, first = granule / each * each;
+    if (granule == first || first < run->start || first + each > (uint64_t)run->start + run->length)
+        return no_page;
+    return granule / each;
 }
 
 /* Pages that somebody has pinned keep their bytes, and their RAM; in an atomic section,
@@ -92,27 +91,33 @@ static struct span free_pages(const pgs_heap *heap, const struct run *run, struc
 static void forget(const pgs_heap *heap, uint64_t first, uint64_t end)
 {
     uint64_t forgotten;
-    if (first < end)
+    if (first < end && first != no_page)
         pgs_forget(heap->store, heap->object, first, end - first, &forgotten);
 }
 
-/* Gives back the pages that became free with a run. Its neighbours may be freed
- * meanwhile: then the page between is free as well, and it is looked again. */
-static void give_back_pages(pgs_heap *heap, uint32_t run, struct span freed)
+/* Gives back the pages that became free with a run. Of a free run all pages are
+ * given back that lie in it from end to end: those that are left are the run's
+ * own, and those across its ends where it joins others. Neighbours may be freed
+ * meanwhile, so it is looked again, at the ends as they were then. */
+static void give_back_pages(pgs_heap *heap, uint32_t run)
 {
-    struct span done = {0, 0};
+    const struct run *at = &heap->runs.table[run];
+    uint64_t each = heap->store->page_size / GRANULE;
+    struct span old = {at->start, (uint64_t)at->start + at->length};
+    struct span inner = {(old.first + each - 1) / each, old.end / each};
     for (;;) {
         runs_join(&heap->runs, run);
-        struct span now = free_pages(heap, &heap->runs.table[run], freed);
-        if (now.end - now.first == done.end - done.first)
+        uint64_t left = page_across(heap, at, old.first), right = page_across(heap, at, old.end);
+        if (inner.first >= inner.end && left == no_page && right == no_page)
             return;
-        if (done.first == done.end)
-            done = (struct span){now.end, now.end};
+        old = (struct span){at->start, (uint64_t)at->start + at->length};
         pthread_mutex_unlock(&heap->lock);
-        forget(heap, now.first, done.first);
-        forget(heap, done.end, now.end);
+        forget(heap, inner.first, inner.end);
+        forget(heap, left, left + 1);
+        if (right != left)
+            forget(heap, right, right + 1);
         pthread_mutex_lock(&heap->lock);
-        done = now;
+        inner = (struct span){0, 0};
     }
 }
 
@@ -121,16 +126,16 @@ static void give_back_pages(pgs_heap *heap, uint32_t run, struct span freed)
 static void settle(pgs_heap *heap, uint32_t run)
 {
     struct run *at = &heap->runs.table[run];
-    struct span freed = {at->start, (uint64_t)at->start + at->length};
     at->state = RUN_SETTLING;
     heap->settling++;
     if (heap->memory) {
+        uint64_t start = (uint64_t)at->start * GRANULE, size = (uint64_t)at->length * GRANULE;
         pthread_mutex_unlock(&heap->lock);
-        poison(heap, freed.first * GRANULE, (freed.end - freed.first) * GRANULE);
+        poison(heap, start, size);
         pthread_mutex_lock(&heap->lock);
         runs_join(&heap->runs, run);
     } else {
-        give_back_pages(heap, run, freed);
+        give_back_pages(heap, run);
     }
     runs_put(&heap->runs, run);
     heap->settling--;

@@ -8,6 +8,7 @@
 #include <pthread.h>
 
 #include "pagestep/heap.h"
+#include "store/store_internal.h"
 #include "store_fixture.h"
 
 enum { PAGE = 4096, KIB = 1024, BLOCKS = 600, THREADS_MAX = 16, GRANULE = 16, GUARD = 8 };
@@ -616,6 +617,135 @@ static void threads_share(uint32_t kind, uint64_t steps, unsigned threads)
     free(actors);
 }
 
+enum { TURN_PAGES = 2, TURNS = 3000 };
+
+static void *take_turns(void *ctx)
+{
+    pgs_heap *heap = ctx;
+    uint64_t block;
+    for (int i = 0; i < TURNS; i++) {
+        CHECK_EQ(pgs_heap_alloc(heap, TURN_PAGES * PAGE - GUARD, PAGE, &block), PGS_OK);
+        CHECK_EQ(pgs_heap_write(heap, block, 0, &i, sizeof i), PGS_OK);
+        CHECK_EQ(pgs_heap_free(heap, block), PGS_OK);
+    }
+    return NULL;
+}
+
+/* What is just being freed is waited for: with room for a block each, nobody is refused. */
+static void freeing_is_waited_for(uint32_t kind, unsigned threads)
+{
+    pthread_t ids[THREADS_MAX];
+    pgs_store *store = store_new(2 << 20, PAGE);
+    pgs_heap *heap = heap_new(store, kind, threads * TURN_PAGES * PAGE);
+    for (unsigned i = 0; i < threads; i++)
+        CHECK_EQ(pthread_create(&ids[i], NULL, take_turns, heap), 0);
+    for (unsigned i = 0; i < threads; i++)
+        pthread_join(ids[i], NULL);
+    check_empty(heap, store);
+    pgs_store_close(store);
+}
+
+/* A free that is under way: it waits for a page that the test has claimed. */
+struct slow_free {
+    pgs_store *store;
+    pgs_heap *heap;
+    struct page *page;
+    uint64_t block;
+    pthread_t thread;
+};
+
+static void *free_it(void *ctx)
+{
+    struct slow_free *slow = ctx;
+    CHECK_EQ(pgs_heap_free(slow->heap, slow->block), PGS_OK);
+    return NULL;
+}
+
+static void slow_free_begin(struct slow_free *slow, uint64_t page_no)
+{
+    uint64_t frees = heap_stats(slow->heap).frees;
+    slow->page = &object_of(slow->store, pgs_heap_object(slow->heap))->pages[page_no];
+    page_claim(slow->store, slow->page);
+    CHECK_EQ(pthread_create(&slow->thread, NULL, free_it, slow), 0);
+    while (heap_stats(slow->heap).frees == frees)
+        usleep(100);
+}
+
+static void slow_free_end(struct slow_free *slow)
+{
+    page_publish(slow->store, slow->page, 0, 0);
+    pthread_join(slow->thread, NULL);
+}
+
+static void *alloc_all(void *ctx)
+{
+    alloc(ctx, 4 * PAGE);
+    return NULL;
+}
+
+/* The first joins the second while the third is being freed, and is not done when
+ * that is: the page between the second and the third must go all the same. */
+static void three_frees_overlap(pgs_store *store, pgs_heap *heap)
+{
+    struct slow_free first = {.store = store, .heap = heap}, third = first;
+    struct page *between = &object_of(store, pgs_heap_object(heap))->pages[1];
+    unsigned char bytes[4 * PAGE];
+    memset(bytes, 0x77, sizeof bytes);
+    first.block = alloc(heap, PAGE + PAGE / 2);
+    uint64_t second = alloc(heap, PAGE);
+    third.block = alloc(heap, PAGE + PAGE / 2);
+    CHECK_EQ(pgs_heap_write(heap, first.block, 0, bytes, PAGE + PAGE / 2), PGS_OK);
+    CHECK_EQ(pgs_heap_write(heap, second, 0, bytes, PAGE), PGS_OK);
+    CHECK_EQ(pgs_heap_write(heap, third.block, 0, bytes, PAGE + PAGE / 2), PGS_OK);
+    page_claim(store, between);
+    slow_free_begin(&first, 0);
+    slow_free_begin(&third, 3);
+    CHECK_EQ(pgs_heap_free(heap, second), PGS_OK);
+    CHECK_EQ(heap_stats(heap).free_runs, 1);
+    page_publish(store, first.page, 0, 0);
+    while (heap_stats(heap).free_runs == 1)
+        usleep(100);
+    slow_free_end(&third);
+    first.page = between;
+    slow_free_end(&first);
+    check_empty(heap, store);
+}
+
+static void frees_overlap(void)
+{
+    const uint64_t sizes[] = {PAGE + PAGE / 2, 2 * PAGE + PAGE / 2};
+    struct slow_free slow = {.store = store_new(2 << 20, PAGE)};
+    slow.heap = heap_new(slow.store, PGS_HEAP_PAGED, 4 * PAGE);
+    for (int first = 0; first < 2; first++) {
+        uint64_t blocks[2];
+        unsigned char bytes[3 * PAGE];
+        memset(bytes, 0x77, sizeof bytes);
+        for (int i = 0; i < 2; i++) {
+            blocks[i] = alloc(slow.heap, sizes[i]);
+            CHECK_EQ(pgs_heap_write(slow.heap, blocks[i], 0, bytes, sizes[i]), PGS_OK);
+        }
+        CHECK_EQ(stats_of(slow.store).dirty_pages, 4);
+        /* While one is being freed its neighbour is: the page between goes with the last. */
+        slow.block = blocks[first];
+        slow_free_begin(&slow, first ? 3 : 0);
+        CHECK_EQ(pgs_heap_free(slow.heap, blocks[!first]), PGS_OK);
+        CHECK_EQ(pgs_heap_free(slow.heap, slow.block), PGS_E_HEAP_DOUBLE_FREE);
+        slow_free_end(&slow);
+        check_empty(slow.heap, slow.store);
+    }
+    three_frees_overlap(slow.store, slow.heap);
+    /* Who needs what is being freed waits for it. */
+    pthread_t other;
+    slow.block = alloc(slow.heap, 4 * PAGE);
+    slow_free_begin(&slow, 2);
+    CHECK_EQ(pthread_create(&other, NULL, alloc_all, slow.heap), 0);
+    usleep(20000); /* time to be refused in; it must not be, however long this is */
+    slow_free_end(&slow);
+    pthread_join(other, NULL);
+    CHECK_EQ(heap_stats(slow.heap).refusals, 0);
+    pgs_store_close(slow.store);
+}
+
 int main(int argc, char **argv)
 {
     uint64_t steps = argc > 1 ? strtoull(argv[1], NULL, 0) : 100000;
@@ -630,10 +760,12 @@ int main(int argc, char **argv)
         errors_are_told_apart(kind);
         random_steps(kind, steps);
         threads_share(kind, steps / threads, threads);
+        freeing_is_waited_for(kind, threads);
     }
     RUN(damage_is_found);
     RUN(forgotten_pages_are_zeros);
     RUN(freed_pages_go);
+    RUN(frees_overlap);
     RUN(budget_is_kept);
     RUN(reserve_is_there);
     RUN(misuse_is_refused);

@@ -69,7 +69,7 @@ def pager_calls_pageable(store: PageStore) -> None:
 
 
 def paged_pool_from_the_pager(store: PageStore) -> None:
-    block = store.paged_pool("64KiB").allocate(100)
+    block = store.paged_pool("64KiB").alloc(100)
     with store.pager():
         block.read(0, 10)
 

@@ -55,6 +55,8 @@ USES: dict[str, Callable[[PageStore], Any]] = {
     "set_ram": lambda s: s.set_ram("8MiB"),
     "stats": lambda s: s.stats(),
     "core": lambda s: s.core,
+    "paged_pool": lambda s: s.paged_pool("64KiB"),
+    "nonpaged_pool": lambda s: s.nonpaged_pool("64KiB"),
 }
 
 
