@@ -3,9 +3,20 @@
 
 from pagestep.store._size import parse_size, show_size
 
+from ._btf import Btf
 from ._elf import ARCHES
 from ._image import Image
 from ._layout import Extent, Segment
 from ._symbols import Symbol, Symbols
 
-__all__ = ["ARCHES", "Extent", "Image", "Segment", "Symbol", "Symbols", "parse_size", "show_size"]
+__all__ = [
+    "ARCHES",
+    "Btf",
+    "Extent",
+    "Image",
+    "Segment",
+    "Symbol",
+    "Symbols",
+    "parse_size",
+    "show_size",
+]

@@ -19,6 +19,7 @@ from pagestep.codecs.errors import BadImage, Closed, InvalidArgument, NoSuchPage
 from pagestep.store._size import parse_size, show_size
 
 from ._boot import boot_format, find_base
+from ._btf import Btf, find_btf
 from ._elf import Elf, read_elf
 from ._elf_layout import elf_layout
 from ._kallsyms import kallsyms_symbols
@@ -439,6 +440,22 @@ class Image(Closing):
             )
             if len(found):
                 break
+        return found
+
+    def btf(self) -> Btf | None:
+        """Return the types of a kernel's functions, or None where it has none.
+
+        Raises:
+            BadImage: They are damaged.
+            Closed: The image is closed.
+        """
+        view, found = self._open().view(), None
+        for segment in self.segments:
+            if segment.name == ".BTF":
+                return Btf(self._bytes(segment.offset, segment.size).tobytes(), name=self.name)
+        for extent in self.extents if self._elf is None else ():
+            part = view[extent.file_offset : extent.file_offset + extent.size]
+            found = found or find_btf(part, name=self.name)
         return found
 
     def symbol_at(self, address: int) -> Symbol | None:

@@ -365,9 +365,7 @@ def _place_of(names: _Names, name: bytes) -> int | None:
     return None
 
 
-def _symbols(
-    names: _Names, addresses: NDArray[np.uint64], segments: Sequence[Segment]
-) -> Symbols:
+def _symbols(names: _Names, addresses: NDArray[np.uint64], segments: Sequence[Segment]) -> Symbols:
     letters = np.frombuffer(names.text, np.uint8)[names.starts]
     left_out = np.isin(letters, np.frombuffer(b"AaUvw", np.uint8))
     functions = np.isin(letters, np.frombuffer(b"TtW", np.uint8))

@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: MIT
+"""The discipline: what must stay in RAM so that a fault never needs a page that can fault."""
+
+from ._call_graph import CallGraph, build_call_graph
+from ._check import Check, Declared, TraceViolation, Violation, check
+from ._closure import Hop, IndirectCalls
+from ._edges import Edges, How
+from ._functions import Functions, functions_of
+from ._interrupts import InterruptPages
+from ._residence import Share
+from ._roots import CUTS
+from ._suggest import suggest_rules
+
+__all__ = [
+    "CUTS",
+    "CallGraph",
+    "Check",
+    "Declared",
+    "Edges",
+    "Functions",
+    "Hop",
+    "How",
+    "IndirectCalls",
+    "InterruptPages",
+    "Share",
+    "TraceViolation",
+    "Violation",
+    "build_call_graph",
+    "check",
+    "functions_of",
+    "suggest_rules",
+]
