@@ -31,11 +31,11 @@ class IndirectCalls(Protocol):
     """
 
     @property
-    def callers(self) -> tuple[str, ...]: ...  # noqa: D102 - above
+    def callers(self) -> tuple[str, ...]: ...
     @property
-    def targets(self) -> tuple[str, ...]: ...  # noqa: D102
+    def targets(self) -> tuple[str, ...]: ...
     @property
-    def prototype(self) -> str | None: ...  # noqa: D102
+    def prototype(self) -> str | None: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -116,7 +116,7 @@ def _graph(
     fits &= len(arrays["taken"]) == len(functions)
     for name in ("sources", "targets", "indirect_sources"):
         each = arrays[name]
-        fits &= not len(each) or (0 <= int(each.min()) and int(each.max()) < len(functions))
+        fits &= not len(each) or (int(each.min()) >= 0 and int(each.max()) < len(functions))
     fits &= not len(edges[3]) or int(edges[3].max()) <= max(How)
     if not fits:
         raise ValueError("its parts do not fit together")

@@ -66,7 +66,8 @@ class Residence:
 
     def on(self, page: int) -> NDArray[np.int64]:
         """Return the functions that have a byte on a page."""
-        return self._functions[self._pages == page]
+        found: NDArray[np.int64] = self._functions[self._pages == page]
+        return found
 
     def share(
         self,

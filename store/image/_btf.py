@@ -40,12 +40,12 @@ _ITEM_BYTES = {_STRUCT: 12, _UNION: 12, _ENUM: 8, _PROTO: 8, _DATASEC: 12, _ENUM
 
 
 class Btf:
-    """The types of one kernel.
+    r"""The types of one kernel.
 
     >>> import struct
     >>> header = struct.pack("<HBBIIIII", 0xEB9F, 1, 0, 24, 0, 24, 24, 3)
     >>> types = struct.pack("<6I", 0, 13 << 24, 0, 1, 12 << 24, 1)
-    >>> Btf(header + types + b"\\0f\\0").functions()
+    >>> Btf(header + types + b"\0f\0").functions()
     {'f': {'void ()'}}
     """
 

@@ -193,15 +193,15 @@ def _marker_tables(
     if len(region) < 2 * width:
         return
     numbers = region.view(f"{shape.order}u{width}").astype(np.uint64)
-    numbers = np.minimum(numbers, np.uint64(1 << 40)).astype(np.int64)
-    steps = np.diff(numbers)
+    values: NDArray[np.int64] = np.minimum(numbers, np.uint64(1 << 40)).astype(np.int64)
+    steps = np.diff(values)
     rises = (steps >= 2 * STRIDE) & (steps <= NAME_MAX * STRIDE)
     falls = np.append(np.flatnonzero(~rises), len(rises))
-    starts = np.flatnonzero((numbers[:-1] == 0) & rises)
+    starts = np.flatnonzero((values[:-1] == 0) & rises)
     lengths = falls[np.searchsorted(falls, starts)] - starts + 1
     for i in np.argsort(-lengths, kind="stable")[:TRIES_MAX]:
         start, length = int(starts[i]), int(lengths[i])
-        yield first + start * width, numbers[start : start + length]
+        yield first + start * width, values[start : start + length]
 
 
 def _counts(

@@ -9,7 +9,7 @@ from typing import Any
 from ._found import CALL, JUMP, Found
 
 _CALL, _BRANCH, _CALL_REGISTER, _JUMP_REGISTER, _PADDING, _BAD = range(1, 7)
-_CONDITIONS = "eq ne hs lo mi pl vs vc hi ls ge lt gt le".split()
+_CONDITIONS = ["eq", "ne", "hs", "lo", "mi", "pl", "vs", "vc", "hi", "ls", "ge", "lt", "gt", "le"]
 _ENDS = ("", ".w", ".n")
 
 _KINDS: dict[str, int] = {}

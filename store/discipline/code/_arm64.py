@@ -17,7 +17,24 @@ _KINDS |= dict.fromkeys(("br", "braa", "brab", "braaz", "brabz"), _JUMP_REGISTER
 _KINDS |= dict.fromkeys(("ret", "retaa", "retab", "eret", "eretaa", "eretab"), _RETURN)
 _KINDS |= dict.fromkeys(("udf", "brk", "hlt"), _STOP)
 _KINDS |= {"nop": _PADDING, ".byte": _BAD}
-_CONDITIONS = "eq ne hs lo mi pl vs vc hi ls ge lt gt le al nv".split()
+_CONDITIONS = [
+    "eq",
+    "ne",
+    "hs",
+    "lo",
+    "mi",
+    "pl",
+    "vs",
+    "vc",
+    "hi",
+    "ls",
+    "ge",
+    "lt",
+    "gt",
+    "le",
+    "al",
+    "nv",
+]
 _KINDS |= {f"b.{condition}": _BRANCH for condition in _CONDITIONS}
 
 
@@ -47,7 +64,7 @@ class Arm64Reader:
                 found.transfer(address, last_call, CALL)
             elif kind in (_JUMP, _BRANCH):
                 found.transfer(address, int(operands[operands.rfind("#") + 1 :], 16), JUMP)
-            elif kind == _CALL_REGISTER or kind == _JUMP_REGISTER:
+            elif kind in (_CALL_REGISTER, _JUMP_REGISTER):
                 _register(address, kind, operands, before, found)
                 last_call = None
             elif kind == _RETURN:
