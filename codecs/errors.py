@@ -7,6 +7,7 @@ __all__ = [
     "AbsentPage",
     "BadImage",
     "BadRom",
+    "BadRules",
     "BadSignature",
     "BadTrace",
     "BudgetExceeded",
@@ -81,6 +82,10 @@ class BadImage(PageStepError, ValueError):
 
 class BadTrace(PageStepError, ValueError):
     """A trace that cannot be read, or that belongs to another image."""
+
+
+class BadRules(PageStepError, ValueError):
+    """Rules that cannot be read: in which line of which file, and what to write there."""
 
 
 class BadRom(PageStepError, ValueError):

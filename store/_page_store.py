@@ -26,10 +26,10 @@ from ._binding import (
     readable,
     writable,
 )
-from ._level import Level
 from ._size import parse_size
 from ._stats import Stats, snapshot
 from .image import Image
+from .policy import Level
 from .rom import Rom
 from .rom._reader import coder_sets_for
 

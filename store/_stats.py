@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ._binding import ffi, lib
-from ._level import Level
+from .policy import Level
 
 __all__ = ["Stats", "TierStats", "snapshot"]
 

@@ -77,7 +77,7 @@ def functions_of(image: Image) -> Functions:
     if not len(symbols):
         raise Unsupported(
             f"{image.name}: it has no symbols, so its functions are not known: give a System.map "
-            "with --system-map (Debian: in the -dbg package of the kernel, below usr/lib/debug/boot), "
+            "with --system-map (Debian's is in the kernel's -dbg package, usr/lib/debug/boot), "
             "an unstripped ELF file, or a kernel built with CONFIG_KALLSYMS"
         )
     kept, stops = _candidates(image)

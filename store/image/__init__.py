@@ -4,6 +4,7 @@
 from pagestep.store._size import parse_size, show_size
 
 from ._btf import Btf
+from ._debug import SourceRanges
 from ._elf import ARCHES
 from ._image import Image
 from ._layout import Extent, Segment
@@ -15,6 +16,7 @@ __all__ = [
     "Extent",
     "Image",
     "Segment",
+    "SourceRanges",
     "Symbol",
     "Symbols",
     "parse_size",

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The headers of an ELF file as plain numbers, checked against the file's size.
 
-This is the only module that calls pyelftools. It uses that library's structures and not
+This module and ``_debug`` are all that call pyelftools. It uses that library's structures and not
 its section and segment objects, which read what they describe as they are made: a
 hostile file could steer them. Whatever it raises becomes ``BadImage`` here.
 """
@@ -93,6 +93,7 @@ class Section:
         offset: Of its bytes in the file.
         size: In bytes.
         link: The section it refers to.
+        info: Another number; of relocations, the section that they change.
         align: Alignment of its address, at least 1.
         entry_size: Bytes of one entry, for a table.
     """
@@ -105,6 +106,7 @@ class Section:
     offset: int
     size: int
     link: int
+    info: int
     align: int
     entry_size: int
 
@@ -309,6 +311,7 @@ def _section(index: int, header: dict[str, Any], strings: bytes) -> Section:
         offset=header["sh_offset"],
         size=header["sh_size"],
         link=header["sh_link"],
+        info=header["sh_info"],
         align=max(1, header["sh_addralign"]),
         entry_size=header["sh_entsize"],
     )

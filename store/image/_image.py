@@ -20,10 +20,12 @@ from pagestep.store._size import parse_size, show_size
 
 from ._boot import boot_format, find_base
 from ._btf import Btf, find_btf
-from ._elf import Elf, read_elf
+from ._debug import SourceRanges, source_ranges
+from ._elf import Elf, printable, read_elf
 from ._elf_layout import elf_layout
 from ._kallsyms import kallsyms_symbols
 from ._layout import ADDRESS_END, Extent, Layout, Segment, raw_layout
+from ._pointers import pointers_of
 from ._source import Bytes, Source, bytes_of, open_source
 from ._symbols import Symbol, Symbols, elf_symbols, map_symbols
 from ._unpack import Unpacked, unpack
@@ -463,6 +465,58 @@ class Image(Closing):
         if not 0 <= address < ADDRESS_END or self.pages_of([address])[0] < 0:
             return None
         return self.symbols.symbol_at(address)
+
+    # What an ELF says beside
+
+    @property
+    def module_name(self) -> str | None:
+        """The name of a kernel module (a .ko file), by its .modinfo; None: it is none."""
+        if self._elf is None or not self._elf.relocatable:
+            return None
+        for segment in self.segments:
+            if segment.name == ".modinfo":
+                for entry in self._bytes(segment.offset, segment.size).tobytes().split(b"\0"):
+                    if entry.startswith(b"name="):
+                        return printable(entry.removeprefix(b"name="))
+        return None
+
+    def pointers_of(self, section: str) -> list[int]:
+        """Return the addresses that a table of addresses holds, whether it is loaded or not.
+
+        Args:
+            section: Its name; where the image has no such section there are none.
+
+        Raises:
+            BadImage: The section or its relocations cannot be read.
+            Closed: The image is closed.
+        """
+        self._open()
+        if self._elf is None:
+            return []
+        return pointers_of(self._elf, self._layout.section_addresses, section)
+
+    def source_ranges(self) -> SourceRanges:
+        """Return which code comes from which source file, by debug information.
+
+        It is looked for in ``system_map`` where that is an ELF file, else in the image.
+
+        Returns:
+            Pairs of a path and of runs of virtual addresses; none without debug information.
+
+        Raises:
+            BadImage: The debug information cannot be read.
+            StoreIOError: The map cannot be opened.
+            Closed: The image is closed.
+        """
+        self._open()
+        if self._system_map is not None:
+            source = open_source(self._system_map)
+            try:
+                if boot_format(source.read(0, 64)) == "elf":
+                    return source_ranges(source)
+            finally:
+                source.close()
+        return source_ranges(self._elf.source) if self._elf is not None else ()
 
 
 def _symbols_of_file(path: str | os.PathLike[str]) -> Symbols:

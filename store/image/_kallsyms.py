@@ -152,7 +152,7 @@ def _find(data: memoryview, what: bytes, start: int) -> int:
 
 def _strings(table: bytes, index: NDArray[np.int64]) -> list[bytes]:
     """Return the tokens, or none where the index does not say where each begins."""
-    starts = index.tolist()
+    starts: list[int] = index.tolist()
     if starts[0] != 0 or (np.diff(index) <= 0).any() or starts[-1] >= len(table):
         return []
     if any(table[start - 1] for start in starts[1:]):
@@ -272,7 +272,8 @@ def _spell(
     starts = ends[heads]
     if int(ends[-1]) > NAMES_MAX or (np.diff(np.append(starts, ends[-1] + 1)) > NAME_MAX).any():
         return None
-    return b"".join([strings[code] for code in codes.tolist()]) + b"\0", starts
+    numbers: list[int] = codes.tolist()
+    return b"".join([strings[number] for number in numbers]) + b"\0", starts
 
 
 # Addresses

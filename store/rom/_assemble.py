@@ -110,9 +110,9 @@ class Assembly:
                 segment.offset,
                 segment.flags,
                 segment.kind,
-                int(plan.level_of(segment.name)),
+                int(level),
             )
-            for segment in image.segments
+            for level, segment in zip(contents.segment_levels, image.segments, strict=True)
         ]
 
     def _header(self, codings: Sequence[Coding], tables: dict[str, Table], rom_size: int) -> Header:

@@ -13,8 +13,8 @@ import numpy.typing as npt
 
 from pagestep.codecs import filter_for
 from pagestep.codecs.errors import InvalidArgument, RomTooLarge
-from pagestep.store._level import Level
 from pagestep.store._size import parse_size, show_size
+from pagestep.store.policy import CODEC_NAMES
 
 from ._assemble import Assembly, RomImage
 from ._choose import PAGE_US, choose
@@ -34,8 +34,7 @@ from ._plan import RomPlan
 if TYPE_CHECKING:
     from pagestep.store.image import Image
 
-_FAST = (Level.LAST_RESORT, Level.RELUCTANT)
-_DENSE = (Level.STEP_ON_IT,)
+_FAST, _DENSE = CODEC_NAMES.index("fast"), CODEC_NAMES.index("dense")
 _SLOTS_FEW = 256  # too few for a dictionary to pay for sure
 
 
@@ -182,7 +181,7 @@ class _Build:
         """Return which slots are worth any time that coding takes."""
         if self.plan.size_max is not None:
             return np.ones(len(self.slots), np.bool_)
-        return np.isin(self.contents.level[self.slots], _DENSE)
+        return np.equal(self.contents.coding[self.slots], _DENSE)
 
     def _is_filtered(self) -> npt.NDArray[np.bool_]:
         """Return which slots are coded behind the branch filter.
@@ -198,10 +197,10 @@ class _Build:
 
     def _may_use(self, codec: str) -> npt.NDArray[np.bool_]:
         """Return which slots a codec is for, by their level where size is not limited."""
-        level = self.contents.level[self.slots]
+        coding = self.contents.coding[self.slots]
         fits = ~self.contents.is_in_place[self.slots]
         if self.plan.size_max is None and {"lz4", "zstd"} <= set(self.plan.codecs):
-            fast, dense = np.isin(level, _FAST), np.isin(level, _DENSE)
+            fast, dense = coding == _FAST, coding == _DENSE
             fits &= (fast | dense) if codec == "lz4" else ~fast
         return fits
 
@@ -248,11 +247,13 @@ class _Build:
         segments = sorted(
             (
                 (
-                    self.plan.level_of(segment.name),
+                    level,
                     int(stored[list(segment.pages)].sum()),
                     segment.name,
                 )
-                for segment in self.image.segments
+                for level, segment in zip(
+                    self.contents.segment_levels, self.image.segments, strict=True
+                )
                 if 0 < len(segment.pages) < self.image.page_count
                 and segment.name not in self.plan.leave_out
             ),

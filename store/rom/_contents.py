@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pagestep.codecs.errors import InvalidArgument
-from pagestep.store._level import Level
+from pagestep.store.policy import CODEC_NAMES, LEVELS, Level, PagePolicy, RuleSet, decide
 
 from ._tree import leaf_hash, tree_root
 
@@ -24,17 +24,7 @@ if TYPE_CHECKING:
 
 _WINDOW_EVENTS = 1 << 16
 _UNTOUCHED_WEIGHT = 1 / 16  # of a page that the trace touches in one window
-
-# How often a page of each level is expected to fault, where no trace says it: an engineer who
-# says "step on it" expects not to need it, one who says "last resort" expects it all the time.
-_LEVEL_WEIGHTS = {
-    Level.PINNED: 1.0,
-    Level.LAST_RESORT: 16.0,
-    Level.RELUCTANT: 8.0,
-    Level.NORMAL: 4.0,
-    Level.EAGER: 2.0,
-    Level.STEP_ON_IT: 1.0,
-}
+_ROM_CODEC = np.array([CODEC_NAMES.index(LEVELS[each].rom_codec) for each in Level], np.uint8)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,6 +42,8 @@ class Contents:
         is_code: Pages that hold instructions, and so branches; shape (page_count,), bool.
         level: Of each page, the most careful of its segments' and, where it owns equal pages,
             of theirs; shape (page_count,).
+        segment_levels: Of each of the image's segments, the most careful of its pages'.
+        coding: What codes each page, by its number in CODEC_NAMES; of equal pages the fastest.
         weight: How often each page is expected to be read, in relation to the others.
         order: All pages, those that the trace touches first, as it touches them or pages
             that are equal to them first.
@@ -67,6 +59,8 @@ class Contents:
     is_in_place: npt.NDArray[np.bool_]
     is_code: npt.NDArray[np.bool_]
     level: npt.NDArray[np.uint8]
+    segment_levels: tuple[Level, ...]
+    coding: npt.NDArray[np.uint8]
     weight: npt.NDArray[np.float64]
     order: npt.NDArray[np.int64]
     root: bytes
@@ -97,17 +91,14 @@ def examine(image: Image, plan: RomPlan) -> Contents:
     """Class an image's pages, as a plan says what they are for.
 
     Raises:
-        InvalidArgument: A segment that the image does not have.
+        InvalidArgument: A segment that the image does not have, or a policy of another image.
+        BadImage: Rules ask for symbols or debug information that cannot be read.
     """
     pages = image.flat()
     segment_of = _segment_finder(image)
-    level = np.full(len(pages), 255, np.uint8)
-    for segment in image.segments:
-        of_segment = level[segment.pages.start : segment.pages.stop]
-        np.minimum(of_segment, np.uint8(plan.level_of(segment.name)), out=of_segment)
-    level[level == 255] = Level.NORMAL
-    for name in plan.levels:
+    for name in plan.segment_levels:
         segment_of(name)
+    level, segment_levels, coding = _levels(image, plan)
     is_absent = _wholly_of(image, [segment_of(name) for name in plan.leave_out])
     is_in_place = _any_of(len(pages), [segment_of(name) for name in plan.in_place]) & ~is_absent
     words, word_no = _same_filled(pages, but=is_absent | is_in_place)
@@ -115,6 +106,10 @@ def examine(image: Image, plan: RomPlan) -> Contents:
     # What is used in place lies there for itself, even if another page has the same bytes.
     owner = np.where(is_in_place, np.arange(len(pages)), _owners(leaves))
     np.minimum.at(level, owner, level)
+    if coding is None:
+        coding = _ROM_CODEC[level]
+    else:
+        np.minimum.at(coding, owner, coding)
     weight, order = _use(plan.trace, level)
     first_use = np.argsort(order)
     np.minimum.at(first_use, owner, first_use)
@@ -128,10 +123,45 @@ def examine(image: Image, plan: RomPlan) -> Contents:
         is_in_place=is_in_place,
         is_code=_any_of(len(pages), [[each for each in image.segments if "x" in each.flags]]),
         level=level,
+        segment_levels=segment_levels,
+        coding=coding,
         weight=weight,
         order=np.argsort(first_use, kind="stable"),
         root=tree_root(leaves),
     )
+
+
+def _levels(
+    image: Image, plan: RomPlan
+) -> tuple[npt.NDArray[np.uint8], tuple[Level, ...], npt.NDArray[np.uint8] | None]:
+    """Return levels of pages and of segments, and what codes pages; None: what their level says.
+
+    Raises:
+        BadImage: Tags that contradict each other, or symbols that cannot be read.
+        InvalidArgument: A policy of another image.
+    """
+    if isinstance(plan.levels, RuleSet | PagePolicy):
+        policy = plan.levels
+        if isinstance(policy, RuleSet):
+            policy = decide(image, policy)
+        if policy.image is not image and policy.image.identity != image.identity:
+            raise InvalidArgument(
+                f"the policy is that of {policy.image.name}, another image: decide for {image.name}"
+            )
+        of_segments = tuple(
+            Level(int(policy.level[each.pages.start : each.pages.stop].min()))
+            if each.pages
+            else Level.NORMAL
+            for each in image.segments
+        )
+        return policy.level.copy(), of_segments, policy.rom_codec.copy()
+    of_segments = tuple(plan.levels.get(each.name, Level.NORMAL) for each in image.segments)
+    level = np.full(image.page_count, 255, np.uint8)
+    for segment, of_segment in zip(image.segments, of_segments, strict=True):
+        of_pages = level[segment.pages.start : segment.pages.stop]
+        np.minimum(of_pages, np.uint8(of_segment), out=of_pages)
+    level[level == 255] = Level.NORMAL
+    return level, of_segments, None
 
 
 def _segment_finder(image: Image) -> Callable[[str], list[Segment]]:
@@ -192,7 +222,7 @@ def _use(
     a stretch it faults about once, however often it is used.
     """
     if trace is None:
-        by_level = np.array([_LEVEL_WEIGHTS[each] for each in Level])
+        by_level = np.array([LEVELS[each].expected_reads for each in Level])
         return by_level[level], np.arange(len(level))
     windows = np.zeros(len(level), np.float64)
     seen = np.zeros(len(level), np.bool_)

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal
 
 from pagestep.codecs.errors import InvalidArgument
-from pagestep.store._level import Level
 from pagestep.store._size import parse_size
+from pagestep.store.policy import Level, PagePolicy, RuleSet
 
 from ._format import DICT_SIZE_MAX
 
@@ -31,7 +31,8 @@ class RomPlan:
     Attributes:
         codecs: What the target can decode, of "raw", "lz4" and "zstd".
         levels: Of segments by name; the others are NORMAL. A page that several segments
-            share has the most careful of their levels.
+            share has the most careful of their levels. Or rules, or what they make of the image,
+            which may name a codec beside.
         in_place: Segments whose pages are stored raw and aligned, to be used where they lie.
         leave_out: Segments whose pages are not stored, if no other segment needs them.
         trace: Blocks of a trace of the image, gone through once for each build: what it
@@ -47,7 +48,7 @@ class RomPlan:
     """
 
     codecs: Sequence[str] = CODEC_NAMES
-    levels: Mapping[str, Level] = field(default_factory=dict[str, Level])
+    levels: Mapping[str, Level] | RuleSet | PagePolicy = field(default_factory=dict[str, Level])
     in_place: Sequence[str] = ()
     leave_out: Sequence[str] = ()
     trace: Iterable[Block] | None = None
@@ -71,7 +72,7 @@ class RomPlan:
         for name in ("codecs", "in_place", "leave_out"):
             if isinstance(getattr(self, name), str):
                 raise InvalidArgument(f"{name} {getattr(self, name)!r}: must be a list of names")
-        for name, level in self.levels.items():
+        for name, level in self.segment_levels.items():
             if level not in tuple(Level):
                 raise InvalidArgument(f"level {level!r} of {name}: not a pagestep.Level")
         both = sorted(set(self.in_place) & set(self.leave_out))
@@ -106,6 +107,7 @@ class RomPlan:
         align = parse_size(self.align, "align")
         return -(-size // align) * align
 
-    def level_of(self, segment_name: str) -> Level:
-        """Return the level of a segment's pages."""
-        return self.levels.get(segment_name, Level.NORMAL)
+    @property
+    def segment_levels(self) -> Mapping[str, Level]:
+        """Levels of segments by name; none where rules say them."""
+        return {} if isinstance(self.levels, RuleSet | PagePolicy) else self.levels

@@ -17,9 +17,9 @@ from pagestep.codecs.closing import Closing
 from pagestep.codecs.errors import AbsentPage, BadImage, BadRom, BadSignature, Closed
 from pagestep.store._binding import page_number_array
 from pagestep.store._files import WrittenBeside
-from pagestep.store._level import Level
 from pagestep.store.image._layout import Segment, pages_of_run
 from pagestep.store.image._source import bytes_of, open_source
+from pagestep.store.policy import Level
 
 from ._format import KEY_SIZE, SIGNATURE_SIZE, Coding, Header, unpack
 from ._reader import RomReader, coder_sets_for

@@ -9,12 +9,21 @@ from typing import Any
 import click
 import numpy as np
 
-from pagestep import Image, Segment, show_size
+from pagestep import Image, Level, PagePolicy, RuleSet, Segment, decide, show_size
 from pagestep.store.image import ARCHES
 
 from ._output import console, number, print_json, table
 
-__all__ = ["image_options", "inspect", "open_image", "segment_facts"]
+__all__ = [
+    "image_options",
+    "inspect",
+    "open_image",
+    "rules_option",
+    "segment_facts",
+    "symbol_option",
+]
+
+_OWNERS_SHOWN = 10  # of those that force other owners' pages, on a terminal
 
 
 def image_options(command: Any) -> Any:
@@ -36,6 +45,26 @@ def image_options(command: Any) -> Any:
     return command
 
 
+def symbol_option(command: Any) -> Any:
+    """Add the option that says where the image's symbols are."""
+    return click.option(
+        "--system-map",
+        type=click.Path(),
+        help="A System.map, or an ELF file, with the image's symbols.",
+    )(command)
+
+
+def rules_option(command: Any) -> Any:
+    """Add the option that gives a file of rules."""
+    return click.option(
+        "--rules",
+        "rules",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="Rules, in TOML: what may leave RAM, and how gladly.",
+    )(command)
+
+
 def open_image(path: str, *, base: str | None, **how: Any) -> Image:
     """Open the image that a command was given."""
     address = None if base is None else number(base, "--base")
@@ -55,7 +84,39 @@ def segment_facts(segment: Segment) -> dict[str, Any]:
     }
 
 
-def _describe(image: Image) -> dict[str, Any]:
+def _policy_facts(policy: PagePolicy) -> dict[str, Any]:
+    counts = policy.pages_by_level
+    sharing = policy.sharing
+    return {
+        "levels": {level.name: counts[level] for level in Level},
+        "once_pages": int(np.count_nonzero(policy.once)),
+        "pageable_pages": policy.pageable_pages,
+        "unowned_pages": policy.unowned_pages,
+        "sharing_pages": sharing.pages,
+        "sharing_bytes": sharing.bytes,
+        "sharing_pinned_pages": sharing.pinned_pages,
+        "sharing_forced_by": [
+            {
+                "owner": each.owner,
+                "level": each.level.name,
+                "pages": each.pages,
+                "bytes": each.bytes,
+            }
+            for each in sharing.forced_by
+        ],
+        "unmatched_rules": [
+            {
+                "file": each.rule.file,
+                "line": each.rule.line,
+                "reason": each.reason,
+                "is_partial": each.is_partial,
+            }
+            for each in policy.unmatched
+        ],
+    }
+
+
+def _describe(image: Image, policy: PagePolicy) -> dict[str, Any]:
     flat = image.flat()
     same = flat.reshape(image.page_count, -1, 8) == flat.reshape(image.page_count, -1, 8)[:, :1]
     same_filled = int(np.count_nonzero(same.all(axis=(1, 2))))
@@ -73,18 +134,24 @@ def _describe(image: Image) -> dict[str, Any]:
         "identity": image.identity,
         "build_id": image.build_id,
         "segments": [segment_facts(segment) for segment in image.segments],
+        **_policy_facts(policy),
     }
 
 
 @click.command()
 @click.argument("image", type=click.Path(path_type=Path))
 @image_options
-@click.option("--system-map", type=click.Path(), help="A System.map with the image's symbols.")
+@symbol_option
+@rules_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def inspect(image: Path, as_json: bool, system_map: str | None, **how: Any) -> None:
-    """Show what IMAGE is made of: its segments, their sizes, and how they become pages."""
+def inspect(
+    image: Path, as_json: bool, system_map: str | None, rules: Path | None, **how: Any
+) -> None:
+    """Show what IMAGE is made of: its segments, their pages, and how much may leave RAM."""
+    given = None if rules is None else RuleSet.load(rules)
     with open_image(str(image), system_map=system_map, **how) as opened:
-        found = _describe(opened)
+        policy = decide(opened, given)
+        found = _describe(opened, policy)
     if as_json:
         print_json(found)
         return
@@ -103,3 +170,42 @@ def inspect(image: Path, as_json: bool, system_map: str | None, **how: Any) -> N
             for s in found["segments"]
         ],
     )
+    if not policy.is_plain:
+        _show_policy(found)
+
+
+def _show_policy(found: dict[str, Any]) -> None:
+    """Print the levels, what sharing of pages costs, and rules that match nothing."""
+    pages = found["pages"]
+    console.print()
+    table(
+        "Levels",
+        ["level", "pages", "share"],
+        [
+            [name, f"{count:,}", f"{count / pages:.1%}"]
+            for name, count in found["levels"].items()
+            if count
+        ],
+    )
+    console.print(
+        f"\npageable: {found['pageable_pages']:,} of {pages:,} pages, "
+        f"{found['pageable_pages'] / pages:.1%}; dropped when start-up ends: "
+        f"{found['once_pages']:,}; owned by nobody: {found['unowned_pages']:,}"
+    )
+    if found["sharing_pages"]:
+        console.print(
+            f"{found['sharing_pages']:,} pages are more careful than "
+            f"{show_size(found['sharing_bytes'])} on them asked for, "
+            f"{found['sharing_pinned_pages']:,} of them PINNED\n"
+        )
+        table(
+            "Who forces them, the most pages first",
+            ["owner", "level", "pages", "bytes of others"],
+            [
+                [each["owner"], each["level"], f"{each['pages']:,}", f"{each['bytes']:,}"]
+                for each in found["sharing_forced_by"][:_OWNERS_SHOWN]
+            ],
+        )
+    for each in found["unmatched_rules"]:
+        what = "matches less than it says" if each["is_partial"] else "matches nothing"
+        console.print(f"{each['file']}:{each['line']}: this rule {what}: {each['reason']}")

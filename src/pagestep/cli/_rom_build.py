@@ -9,12 +9,12 @@ from typing import Any
 
 import click
 
-from pagestep import Level, RomImage, RomPlan, build_rom, show_size
+from pagestep import Level, RomImage, RomPlan, RuleSet, build_rom, decide, show_size
 from pagestep.store import WrittenBeside
 from pagestep.store.rom import read_private_key
 from pagestep.store.rom.output import FORMATS, render
 
-from ._inspect import image_options, open_image
+from ._inspect import image_options, open_image, rules_option, symbol_option
 from ._output import console, keep_apart, number, print_json, stages, table
 from ._rom_read import codec_facts, codec_rows
 from ._trace import trace_of
@@ -130,6 +130,8 @@ def _show(built: RomImage, outputs: dict[str, Path]) -> None:
     "-o", "--output", "out", type=click.Path(path_type=Path), required=True, metavar="OUT"
 )
 @image_options
+@symbol_option
+@rules_option
 @click.option(
     "--codecs",
     default=",".join(RomPlan().codecs),
@@ -172,6 +174,8 @@ def _show(built: RomImage, outputs: dict[str, Path]) -> None:
 def rom_build(
     image: Path,
     out: Path,
+    system_map: str | None,
+    rules: Path | None,
     codecs: str,
     levels: tuple[str, ...],
     in_place: tuple[str, ...],
@@ -193,20 +197,23 @@ def rom_build(
 ) -> None:
     """Build a ROM image of IMAGE: every page compressed by itself, read where it lies."""
     outputs = _paths(_formats(formats, out), out)
-    keep_apart([image, trace, key], outputs.values())
+    keep_apart([image, trace, key, rules], outputs.values())
+    if rules is not None and levels:
+        raise click.UsageError("--level and --rules: a rule for the section says the same")
+    given = None if rules is None else RuleSet.load(rules)
     options: dict[str, Any] = {
         "name": name,
         "load_address": number(load_addr, "--load-addr"),
         "uf2_family": number(uf2_family, "--uf2-family") if uf2_family else None,
     }
     with (
-        open_image(str(image), **how) as opened,
+        open_image(str(image), system_map=system_map, **how) as opened,
         trace_of(trace, opened) if trace else nullcontext() as events,
         stages() as progress,
     ):
         plan = RomPlan(
             codecs=_names(codecs),
-            levels=_levels(levels),
+            levels=_levels(levels) if given is None else decide(opened, given),
             in_place=in_place,
             leave_out=leave_out,
             trace=events,

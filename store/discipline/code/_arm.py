@@ -9,20 +9,22 @@ from typing import Any
 from ._found import CALL, JUMP, Found
 
 _CALL, _BRANCH, _CALL_REGISTER, _JUMP_REGISTER, _PADDING, _BAD = range(1, 7)
-_CONDITIONS = ["eq", "ne", "hs", "lo", "mi", "pl", "vs", "vc", "hi", "ls", "ge", "lt", "gt", "le"]
+CONDITIONS = ["eq", "ne", "hs", "lo", "mi", "pl", "vs", "vc", "hi", "ls", "ge", "lt", "gt", "le"]
 _ENDS = ("", ".w", ".n")
 
 _KINDS: dict[str, int] = {}
-for _condition in ("", *_CONDITIONS):
+for _condition in ("", *CONDITIONS):
     for _end in _ENDS:
         _KINDS["b" + _condition + _end] = _BRANCH
         _KINDS["bl" + _condition + _end] = _CALL
         _KINDS["blx" + _condition + _end] = _CALL_REGISTER
         _KINDS["bx" + _condition + _end] = _JUMP_REGISTER
-_KINDS |= {"nop": _PADDING, "nop.w": _PADDING, ".byte": _BAD}
+_KINDS.update({"nop": _PADDING, "nop.w": _PADDING, ".byte": _BAD})
 # Without a condition these end a function where they write pc; with one they may not.
-_ALWAYS = {f"{name}{end}" for name in ("b", "bx", "mov", "ldr", "pop", "ldm") for end in _ENDS}
-_ALWAYS |= {"movs", "subs", "ldmdb", "ldmib", "ldmda", "rfeia", "rfedb", "eret", "udf", "add"}
+_ALWAYS = {
+    *(f"{name}{end}" for name in ("b", "bx", "mov", "ldr", "pop", "ldm") for end in _ENDS),
+    *("movs", "subs", "ldmdb", "ldmib", "ldmda", "rfeia", "rfedb", "eret", "udf", "add"),
+}
 _STOPS = ("udf", "udf.w", "rfeia", "rfedb", "eret")
 _PADDING_MOVE = ("mov", "r0, r0")  # a nop before processors had one
 _PC_RELATIVE = re.compile(r"\[pc(?:, #(-?\w+))?\]$")

@@ -5,37 +5,22 @@ from __future__ import annotations
 
 from typing import Any
 
+from ._arm import CONDITIONS
 from ._found import CALL, JUMP, Found
 
 _CALL, _JUMP, _BRANCH, _CALL_REGISTER, _JUMP_REGISTER, _RETURN, _STOP = range(1, 8)
 _PAGE, _ADD, _ADDRESS, _PADDING, _BAD = range(8, 13)
 
-_KINDS: dict[str, int] = {"bl": _CALL, "b": _JUMP, "adrp": _PAGE, "add": _ADD, "adr": _ADDRESS}
-_KINDS |= dict.fromkeys(("cbz", "cbnz", "tbz", "tbnz"), _BRANCH)
-_KINDS |= dict.fromkeys(("blr", "blraa", "blrab", "blraaz", "blrabz"), _CALL_REGISTER)
-_KINDS |= dict.fromkeys(("br", "braa", "brab", "braaz", "brabz"), _JUMP_REGISTER)
-_KINDS |= dict.fromkeys(("ret", "retaa", "retab", "eret", "eretaa", "eretab"), _RETURN)
-_KINDS |= dict.fromkeys(("udf", "brk", "hlt"), _STOP)
-_KINDS |= {"nop": _PADDING, ".byte": _BAD}
-_CONDITIONS = [
-    "eq",
-    "ne",
-    "hs",
-    "lo",
-    "mi",
-    "pl",
-    "vs",
-    "vc",
-    "hi",
-    "ls",
-    "ge",
-    "lt",
-    "gt",
-    "le",
-    "al",
-    "nv",
-]
-_KINDS |= {f"b.{condition}": _BRANCH for condition in _CONDITIONS}
+_KINDS: dict[str, int] = {
+    **{"bl": _CALL, "b": _JUMP, "adrp": _PAGE, "add": _ADD, "adr": _ADDRESS},
+    **{"nop": _PADDING, ".byte": _BAD},
+    **dict.fromkeys(("cbz", "cbnz", "tbz", "tbnz"), _BRANCH),
+    **{f"b.{condition}": _BRANCH for condition in (*CONDITIONS, "al", "nv")},
+    **dict.fromkeys(("blr", "blraa", "blrab", "blraaz", "blrabz"), _CALL_REGISTER),
+    **dict.fromkeys(("br", "braa", "brab", "braaz", "brabz"), _JUMP_REGISTER),
+    **dict.fromkeys(("ret", "retaa", "retab", "eret", "eretaa", "eretab"), _RETURN),
+    **dict.fromkeys(("udf", "brk", "hlt"), _STOP),
+}
 
 
 class Arm64Reader:

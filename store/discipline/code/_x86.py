@@ -10,20 +10,24 @@ from ._found import CALL, JUMP, Found
 _CALL, _JUMP, _BRANCH, _RETURN, _STOP, _PADDING, _ADDRESS, _VALUE, _BAD = range(1, 10)
 
 _CONDITIONS = "a ae b be c e g ge l le na nae nb nbe nc ne ng nge nl nle no np ns nz o p pe po s z"
-_BRANCHES = [f"j{condition}" for condition in _CONDITIONS.split()]
-_BRANCHES += ["jcxz", "jecxz", "jrcxz", "loop", "loope", "loopne", "xbegin"]
+_BRANCHES = (
+    *(f"j{condition}" for condition in _CONDITIONS.split()),
+    *("jcxz", "jecxz", "jrcxz", "loop", "loope", "loopne", "xbegin"),
+)
+_RETURNS = ("ret", "retf", "retfq", "iret", "iretd", "iretq", "sysret", "sysretq", "sysexit")
+_WITH_PREFIX = {"call": _CALL, "jmp": _JUMP}
+_WITH_PREFIX.update(dict.fromkeys(_BRANCHES, _BRANCH))
+_WITH_PREFIX.update(dict.fromkeys(_RETURNS, _RETURN))
 _PREFIXES = ("", "bnd ", "notrack ", "repz ", "repne ", "rep ", "data16 ")
-_RETURNS = ["ret", "retf", "retfq", "iret", "iretd", "iretq", "sysret", "sysretq", "sysexit"]
 
 # What matters of an instruction, by its mnemonic; the others are passed over.
-_KINDS: dict[str, int] = {prefix + "call": _CALL for prefix in _PREFIXES}
-_KINDS |= {prefix + "jmp": _JUMP for prefix in _PREFIXES}
-_KINDS |= {prefix + name: _BRANCH for name in _BRANCHES for prefix in _PREFIXES}
-_KINDS |= {prefix + name: _RETURN for name in _RETURNS for prefix in _PREFIXES}
-_KINDS |= dict.fromkeys(("ud0", "ud1", "ud2", "hlt"), _STOP)
-_KINDS |= dict.fromkeys(("nop", "int3", "data16 nop"), _PADDING)
-_KINDS |= {"lea": _ADDRESS, ".byte": _BAD}
-_KINDS |= dict.fromkeys(("mov", "movabs", "push", "cmp", "add"), _VALUE)
+_KINDS: dict[str, int] = {
+    **{prefix + name: kind for name, kind in _WITH_PREFIX.items() for prefix in _PREFIXES},
+    **dict.fromkeys(("ud0", "ud1", "ud2", "hlt"), _STOP),
+    **dict.fromkeys(("nop", "int3", "data16 nop"), _PADDING),
+    **dict.fromkeys(("mov", "movabs", "push", "cmp", "add"), _VALUE),
+    **{"lea": _ADDRESS, ".byte": _BAD},
+}
 
 
 class X86Reader:

@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: MIT
+"""What becomes of each page: the scale, rules, tags, and why a page has its level."""
+
+from ._decide import ForcedBy, PagePolicy, SharingCost, decide
+from ._decisions import UnmatchedRule
+from ._explain import Decision, Explanation, OwnerOnPage, PageExplained, Wish
+from ._level import CODEC_NAMES, LEVELS, ONCE, Level, LevelTraits, OnceTraits, Tier
+from ._rules import Indirect, Rule, RuleSet
+from ._tags import Tag, fault_marks, include_folder, section_tags
+
+__all__ = [
+    "CODEC_NAMES",
+    "LEVELS",
+    "ONCE",
+    "Decision",
+    "Explanation",
+    "ForcedBy",
+    "Indirect",
+    "Level",
+    "LevelTraits",
+    "OnceTraits",
+    "OwnerOnPage",
+    "PageExplained",
+    "PagePolicy",
+    "Rule",
+    "RuleSet",
+    "SharingCost",
+    "Tag",
+    "Tier",
+    "UnmatchedRule",
+    "Wish",
+    "decide",
+    "fault_marks",
+    "include_folder",
+    "section_tags",
+]
