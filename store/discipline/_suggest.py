@@ -42,7 +42,8 @@ def suggest_rules(image: Image, found: Check) -> str:
         ]
         lines += [f"    {_glob(name)}," for name in names]
         lines += ["]"]
-    ranges = list(_ranges(image, found.resident_pages))
+    pages = sorted({*found.resident_pages, *_unnamed_pages(image, found)})
+    ranges = list(_ranges(image, pages))
     if ranges:
         lines += [
             "",
@@ -54,12 +55,26 @@ def suggest_rules(image: Image, found: Check) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _unnamed_pages(image: Image, found: Check) -> Iterator[int]:
+    """Yield pages of functions that these have beyond the size of their symbols.
+
+    Such are the bytes of one function behind another that begins within it.
+    """
+    symbols, functions = image.symbols, found.graph.functions
+    for number in np.flatnonzero(found.resident).tolist():
+        start, end = int(functions.starts[number]), int(functions.ends[number])
+        last = int(np.searchsorted(symbols.addresses, np.uint64(start), side="right")) - 1
+        size = int(symbols.sizes[last])
+        if size and start + size < end:
+            yield from range(image.page_of(start + size), image.page_of(end - 1) + 1)
+
+
 def _glob(name: str) -> str:
     """Return a name as a TOML string that means only itself."""
     return json.dumps(_WILD.sub(r"[\1]", name))
 
 
-def _ranges(image: Image, pages: tuple[int, ...]) -> Iterator[tuple[int, int]]:
+def _ranges(image: Image, pages: list[int]) -> Iterator[tuple[int, int]]:
     """Yield first address and the one behind the last of each run of pages."""
     size = image.page_size
     first = behind = None
