@@ -28,6 +28,7 @@ from ._symbols import Symbols
 TOKENS = 256
 STRIDE = 256  # names from one marker to the next
 SYMBOLS_MAX = 1 << 22
+WALKED_MAX = 2 * SYMBOLS_MAX  # names walked through, to find out which are names
 NAME_MAX = 1024  # KSYM_NAME_LEN is 512
 NAMES_MAX = 48 << 20  # of all names together, spelled out
 TRIES_MAX = 16  # of each thing that is looked for
@@ -171,12 +172,12 @@ def _name_tables(flat: Bytes, shape: _Shape, tokens: _Tokens) -> Iterator[_Names
     A marker says where every 256th name begins: 0, and then ever more. A run of such
     numbers leads to the names before it, and those are walked through.
     """
-    tries = 0
+    left = WALKED_MAX
     for width in (4, 8) if shape.word == 8 else (4,):
         for markers_at, markers in _marker_tables(flat, shape, tokens.start, width):
             for count_at, start, count in _counts(flat, shape, markers_at, markers):
-                tries += 1
-                if tries > TRIES_MAX:
+                left -= count
+                if left < 0:
                     return
                 names = _walk(flat[start:markers_at], count, markers, tokens.strings)
                 if names is not None:
@@ -303,11 +304,11 @@ def _addresses(
             continue
         if relative_at is None:
             raw = flat[at : at + words]
-            found = [shape.words(raw)] if len(raw) == words else []
+            found = [(shape.words(raw), False)] if len(raw) == words else []
         else:
             found = _relative(flat, shape, at, relative_at, count)
-        for addresses in found:
-            moved = _in_place(names, addresses, base, segments)
+        for addresses, movable in found:
+            moved = _in_place(names, addresses, base if movable else None, segments)
             if moved is not None:
                 return moved
     return None
@@ -319,8 +320,11 @@ def _aligned(at: int, size: int) -> int:
 
 def _relative(
     flat: Bytes, shape: _Shape, at: int, relative_at: int, count: int
-) -> list[NDArray[np.uint64]]:
-    """Return what offsets may mean, in the two ways that kernels have had."""
+) -> list[tuple[NDArray[np.uint64], bool]]:
+    """Return what offsets may mean, in the two ways that kernels have had.
+
+    Beside the addresses: whether they count from nothing, as the kernel is yet to be moved.
+    """
     raw, relative = flat[at : at + 4 * count], flat[relative_at : relative_at + shape.word]
     if len(raw) < 4 * count or len(relative) < shape.word:
         return []
@@ -331,16 +335,16 @@ def _relative(
     # CONFIG_KALLSYMS_ABSOLUTE_PERCPU: what is not negative is the address itself.
     apart = np.where(signed >= 0, signed, -1 - signed).astype(np.uint64)
     apart[signed < 0] += start
-    return [each & mask for each in (apart, unsigned.astype(np.uint64) + start)]
+    return [(each & mask, not start) for each in (apart, unsigned.astype(np.uint64) + start)]
 
 
 def _in_place(
-    names: _Names, addresses: NDArray[np.uint64], base: int, segments: Sequence[Segment]
+    names: _Names, addresses: NDArray[np.uint64], base: int | None, segments: Sequence[Segment]
 ) -> NDArray[np.uint64] | None:
     """Return addresses as the image has them, or None where they are not these names'.
 
     They rise, and ``_text`` or ``_stext`` is in the image. A kernel that is moved when it
-    starts may have zero for what they count from: then ``_text`` is the image's base.
+    starts may have zero for what they count from: then ``_text`` is at ``base``.
     """
     if (addresses[1:] < addresses[:-1]).any():
         return None
@@ -351,7 +355,7 @@ def _in_place(
         address = int(addresses[place])
         if any(s.address <= address < s.address + s.size for s in segments):
             return addresses
-        if at_base and address < 1 << 24:
+        if at_base and base is not None and address < base:
             return addresses + np.uint64(base - address)
     return None
 
