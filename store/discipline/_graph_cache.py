@@ -8,6 +8,7 @@ takes no time, and rules are edited more often than kernels.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 from pathlib import Path
@@ -26,6 +27,7 @@ from ._functions import Functions
 
 ANALYSIS_VERSION = 1  # goes up with whatever changes what a graph holds
 GRAPHS_MAX = 16  # the oldest go
+_DIGEST_BYTES = 32
 
 _ARRAYS: dict[str, type[np.generic]] = {
     "sources": np.int64,
@@ -40,7 +42,7 @@ _ARRAYS: dict[str, type[np.generic]] = {
 
 
 class GraphCache:
-    """A folder of call graphs. What is damaged is passed over, and replaced."""
+    """A folder of call graphs: SHA-256, and numpy's .npz. What is damaged is made anew."""
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         """Take the folder, which need not exist."""
@@ -55,16 +57,22 @@ class GraphCache:
         for names in functions.aliases:
             digest.update("\0".join(names).encode() + b"\n")
         digest.update(functions.starts.tobytes() + functions.ends.tobytes())
-        return self._folder / f"call-graph-{digest.hexdigest()[:32]}.npz"
+        return self._folder / f"call-graph-{digest.hexdigest()[:32]}.graph"
 
     def load(self, image: Image, functions: Functions) -> CallGraph | None:
         """Return a graph that was kept, or None."""
         try:
-            with np.load(self.path(image, functions), allow_pickle=False) as kept:
+            data = self.path(image, functions).read_bytes()
+        except OSError:
+            return None
+        digest, body = data[:_DIGEST_BYTES], data[_DIGEST_BYTES:]
+        if hashlib.sha256(body).digest() != digest:
+            return None
+        try:
+            with np.load(io.BytesIO(body), allow_pickle=False) as kept:
                 arrays = {name: kept[name] for name in _ARRAYS}
-            about = json.loads(arrays["about"].tobytes())
-            return _graph(arrays, about, functions)
-        except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile):
+            return _graph(arrays, json.loads(arrays["about"].tobytes()), functions)
+        except (ValueError, KeyError, TypeError, BadZipFile):  # whole, and yet no graph
             return None
 
     def keep(self, image: Image, graph: CallGraph) -> None:
@@ -89,10 +97,13 @@ class GraphCache:
             "taken": graph.taken,
             "about": np.frombuffer(json.dumps(about).encode(), np.uint8),
         }
+        body = io.BytesIO()
+        np.savez(body, allow_pickle=False, **arrays)
         with WrittenBeside(self.path(image, graph.functions)) as file:
-            np.savez(file, allow_pickle=False, **arrays)
+            file.write(hashlib.sha256(body.getbuffer()).digest())
+            file.write(body.getbuffer())
         graphs = sorted(
-            self._folder.glob("call-graph-*.npz"), key=lambda path: path.stat().st_mtime
+            self._folder.glob("call-graph-*.graph"), key=lambda path: path.stat().st_mtime
         )
         for path in graphs[:-GRAPHS_MAX]:
             path.unlink(missing_ok=True)
