@@ -23,7 +23,7 @@ __all__ = ["Tag", "fault_marks", "include_folder", "section_tags"]
 
 MAY_FAULT: Final = ".pagestep.may_fault"
 NO_FAULT: Final = ".pagestep.no_fault"
-_SECTION = re.compile(r"\.pageable\.(?:text|data|rodata)\.(.+)")
+_SECTION = re.compile(r"\.pageable\.(text|data|rodata)\.(.+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +41,11 @@ class Tag:
     once: bool
 
 
-_TAGS: Final = {
-    **{level.name.lower(): Tag(f"pageable_{level.name.lower()}", level, False) for level in Level},
-    "pinned": Tag("nonpageable", Level.PINNED, False),
-    "once": Tag("pageable_once", ONCE.level, True),
+_LEVELS: Final = {
+    **{level.name.lower(): (level, False) for level in Level},
+    "once": (ONCE.level, True),
 }
+"""By the end of a section's name: the level, and whether it is for start-up alone."""
 
 
 def include_folder() -> Path:
@@ -71,12 +71,18 @@ def section_tags(image: Image) -> dict[int, Tag]:
         match = _SECTION.fullmatch(segment.name)
         if match is None:
             continue
-        if match[1] not in _TAGS:
+        kind, name = match.groups()
+        if name not in _LEVELS:
             raise BadImage(
                 f"{image.name}: section {segment.name} is tagged with a level that is not known; "
-                f"{nearest(match[1], _TAGS)}"
+                f"{nearest(name, _LEVELS)}"
             )
-        found[number] = _TAGS[match[1]]
+        level, once = _LEVELS[name]
+        of_kind = "" if kind == "text" else f"_{kind}"
+        is_pinned = level == Level.PINNED
+        found[number] = Tag(
+            f"nonpageable{of_kind}" if is_pinned else f"pageable{of_kind}_{name}", level, once
+        )
     _check_levels(image, found)
     return found
 

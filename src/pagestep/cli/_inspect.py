@@ -194,9 +194,9 @@ def _show_policy(found: dict[str, Any]) -> None:
     )
     if found["sharing_pages"]:
         console.print(
-            f"{found['sharing_pages']:,} pages are more careful than "
-            f"{show_size(found['sharing_bytes'])} on them asked for, "
-            f"{found['sharing_pinned_pages']:,} of them PINNED\n"
+            f"pages that are more careful than an owner on them asked for: "
+            f"{found['sharing_pages']:,}, of them PINNED: {found['sharing_pinned_pages']:,}; "
+            f"such owners' bytes: {show_size(found['sharing_bytes'])}\n"
         )
         table(
             "Who forces them, the most pages first",
