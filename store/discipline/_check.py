@@ -277,10 +277,14 @@ class _Checker:
         found = {what: numbers for what, numbers in found.items() if numbers}
         if not found:
             raise InvalidArgument(
-                f"{self._image.name}: none of the functions that a check of {self._image.arch} "
-                "starts from is among its symbols: name the ones that must not fault with --root"
+                f"{self._image.name}: no function that a check of {self._image.arch} starts from "
+                f"is among its symbols{self._given()}: name those that must not fault with --root"
             )
         return found
+
+    def _given(self) -> str:
+        globs = ", ".join(map(repr, self._declared.roots))
+        return f", and nothing that {globs} means" if globs else ""
 
     def _vector_table(self) -> list[int]:
         """Return the functions that a Cortex-M image's first words point at."""

@@ -15,7 +15,7 @@ from pagestep.store.image import Btf, Image
 
 from ._call_graph import CallGraph
 from ._edges import Edges, How
-from ._names import Names
+from ._names import Names, is_wild
 from ._reach import Reached, path_to, reach
 
 _NO_TYPES = "{wanted}: a prototype was declared, and the image has no BTF: declare targets instead"
@@ -26,7 +26,8 @@ class IndirectCalls(Protocol):
 
     Attributes:
         callers: Globs of the functions that call; none: all that call by a pointer.
-        targets: Globs of the functions that may be called; none: all whose address is taken.
+        targets: Names of the functions that may be called, and globs of those of which the
+            address is taken; none: all of which it is.
         prototype: ``"struct.member"`` or the name of a type that targets must have, or None.
     """
 
@@ -109,7 +110,12 @@ class Network:
         calls = np.zeros(len(graph.functions), bool)
         calls[graph.indirect_sources] = True
         callers = self.mask(call.callers) if call.callers else calls
-        targets = self.mask(call.targets) if call.targets else graph.taken.copy()
+        # A pointer leads only to a function whose address is taken. Where names are spelled
+        # out somebody knows better.
+        exact = [name for name in call.targets if not is_wild(name)]
+        wild = [glob for glob in call.targets if is_wild(glob)]
+        targets = self.mask(wild) if call.targets else np.ones(len(graph.functions), bool)
+        targets = targets & graph.taken | self.mask(exact)
         if call.prototype is not None:
             targets &= self._of_prototype(image, call.prototype)
         self.declared |= callers

@@ -15,6 +15,11 @@ from ._functions import Functions
 _WILD = re.compile(r"[*?\[]")
 
 
+def is_wild(glob: str) -> bool:
+    """Return whether a glob may mean several names."""
+    return _WILD.search(glob) is not None
+
+
 class Names:
     """Finds functions by globs of their names.
 
@@ -38,7 +43,7 @@ class Names:
         mask = np.zeros(self._count, bool)
         patterns: list[str] = []
         for glob in globs:
-            if _WILD.search(glob):
+            if is_wild(glob):
                 patterns.append(translate(glob))
             else:
                 mask[self._by_name.get(glob, [])] = True

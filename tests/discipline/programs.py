@@ -102,6 +102,9 @@ SECTIONS {
     . = 0x100000;
     .text : { *(.vectors) *(.text .text.*) }
     .paged : ALIGN(0x1000) { *(.paged) }
+    . = ALIGN(0x1000);
+    .pagestep.may_fault : { KEEP(*(.pagestep.may_fault)) }
+    .pagestep.no_fault : { KEEP(*(.pagestep.no_fault)) }
     .rodata : ALIGN(0x1000) { *(.rodata .rodata.*) }
     .data : { *(.data .data.*) }
     .far (. + FAR_AWAY) : ALIGN(0x1000) { *(.far) }
@@ -110,6 +113,7 @@ SECTIONS {
 }
 """
 
+_INCLUDE = Path(__file__).resolve().parents[2] / "csrc" / "include"
 _COMMON = "-O2 -ffreestanding -fno-pic -fno-stack-protector -fno-asynchronous-unwind-tables"
 _GCC = f"{_COMMON} -fno-ipa-icf -fno-ipa-cp -nostdlib -static -Wl,--build-id=none"
 _CLANG = f"{_COMMON} -nostdlib -static -fuse-ld=lld"
@@ -149,7 +153,7 @@ def build(folder: Path, target: str, source: str = SOURCE, *, far: int = 0x1000)
     (folder / "program.ld").write_text(SCRIPT.replace("FAR_AWAY", hex(far)))
     out = folder / f"{target}.elf"
     done = subprocess.run(
-        [*command, "-o", str(out), "-Wl,-T,program.ld", "program.c", "more.S"],
+        [*command, f"-I{_INCLUDE}", "-o", str(out), "-Wl,-T,program.ld", "program.c", "more.S"],
         cwd=folder,
         capture_output=True,
         text=True,

@@ -154,8 +154,11 @@ def test_a_call_by_pointer_is_counted_until_it_is_declared(program: Image) -> No
     assert "handler_c" in names_of(found, found.closure)
 
 
-def test_a_declaration_of_callers_alone_means_all_whose_address_is_taken(program: Image) -> None:
-    found = from_roots(program, "dispatch", indirect=(Calls(("dispatch",)),))
+@pytest.mark.parametrize("targets", [(), ("*",)])
+def test_a_declaration_without_names_means_all_whose_address_is_taken(
+    program: Image, targets: tuple[str, ...]
+) -> None:
+    found = from_roots(program, "dispatch", indirect=(Calls(("dispatch",), targets),))
     reached = names_of(found, found.closure)
     assert {"handler_a", "handler_b", "handler_c", "paged_handler"} <= reached
     assert "middle" not in reached

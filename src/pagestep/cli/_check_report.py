@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pagestep import Image, Level, show_size
-from pagestep.store.discipline import Check, Functions, Hop, Violation
+from pagestep.store.discipline import Check, Functions, Hop, How, Violation
 
 from ._output import console, table
 
@@ -111,8 +111,7 @@ def _violation(
 def _hop(functions: Functions, hop: Hop) -> dict[str, Any]:
     return {
         **_named(functions, hop.function),
-        "how": "" if hop.how is None else hop.how.name.lower().replace("_", " "),
-        "words": "" if hop.how is None else hop.how.words,
+        "how": None if hop.how is None else hop.how.name,
         "site": hop.site or None,
     }
 
@@ -226,7 +225,7 @@ def _step(hop: dict[str, Any]) -> str:
     if not hop["how"]:
         return str(hop["function"])
     site = f"{hop['site']:#x} " if hop["site"] else ""
-    return f"  {site}{hop['words']} {hop['function']}"
+    return f"  {site}{How[hop['how']].words} {hop['function']}"
 
 
 def _show_trace_violations(violations: list[dict[str, Any]], everything: bool) -> None:
