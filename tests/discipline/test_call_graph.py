@@ -68,7 +68,8 @@ def test_sites_lie_in_their_function(graph: CallGraph) -> None:
 
 
 def test_calls_by_pointer_are_counted_where_they_are(graph: CallGraph) -> None:
-    sources = {graph.functions.names[n] for n in graph.indirect_sources.tolist()}
+    numbers: list[int] = graph.indirect_sources.tolist()
+    sources = {graph.functions.names[n] for n in numbers}
     assert {name for name in sources if not is_veneer(name)} == {
         "by_pointer",
         "tail_by_pointer",

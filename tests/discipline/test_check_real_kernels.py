@@ -151,8 +151,8 @@ def test_no_call_that_objdump_sees_in_the_closure_is_missing(
     crossing[crossing] = found.closure[sources[crossing]]
     assert np.count_nonzero(crossing) > 20_000
     missing = crossing & ~np.isin(sources * count + targets, known)
-    names = [functions.names[n] for n in sources[missing].tolist()]
-    assert names == []
+    numbers: list[int] = sources[missing].tolist()
+    assert [functions.names[n] for n in numbers] == []
 
 
 def test_every_path_that_is_printed_is_one_that_objdump_sees(

@@ -72,7 +72,8 @@ def blob(entries: list[Entry], table: Table) -> bytes:
     """Return the bytes of all tables, one behind the other, each aligned."""
     word = table.bits // 8
     code = table.order + ("Q" if word == 8 else "I")
-    names, markers = bytearray(), []
+    names = bytearray()
+    markers: list[int] = []
     for number, entry in enumerate(entries):
         if number % 256 == 0:
             markers.append(len(names))
