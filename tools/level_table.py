@@ -9,7 +9,10 @@ from pagestep.store.policy import LEVELS, ONCE
 
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "LEVELS.md"
 BEGIN, END = "<!-- made by tools/level_table.py -->\n", "<!-- end -->\n"
-COLUMNS = ("level", "weight", "codec in RAM", "codec in ROM", "lowest tier", "when it is cold")
+COLUMNS = (
+    *("level", "weight", "codec in RAM", "codec in ROM", "expected reads"),
+    *("lowest tier", "when it is cold"),
+)
 
 
 def level_table() -> str:
@@ -22,6 +25,7 @@ def level_table() -> str:
                 str(traits.weight) if traits.weight else "no candidate",
                 traits.ram_codec or "none",
                 traits.rom_codec,
+                f"{traits.expected_reads:g}",
                 traits.lowest_tier.name.lower(),
                 traits.cold,
             )
@@ -32,6 +36,7 @@ def level_table() -> str:
             "the level's",
             "the level's",
             ONCE.rom_codec,
+            "the level's",
             "the level's",
             ONCE.cold,
         )

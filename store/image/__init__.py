@@ -3,6 +3,7 @@
 
 from pagestep.store._size import parse_size, show_size
 
+from ._btf import Btf
 from ._debug import SourceRanges
 from ._elf import ARCHES
 from ._image import Image
@@ -11,6 +12,7 @@ from ._symbols import Symbol, Symbols
 
 __all__ = [
     "ARCHES",
+    "Btf",
     "Extent",
     "Image",
     "Segment",

@@ -19,9 +19,11 @@ from pagestep.codecs.errors import BadImage, Closed, InvalidArgument, NoSuchPage
 from pagestep.store._size import parse_size, show_size
 
 from ._boot import boot_format, find_base
+from ._btf import Btf, find_btf
 from ._debug import SourceRanges, source_ranges
 from ._elf import Elf, printable, read_elf
 from ._elf_layout import elf_layout
+from ._kallsyms import kallsyms_symbols
 from ._layout import ADDRESS_END, Extent, Layout, Segment, raw_layout
 from ._pointers import pointers_of
 from ._source import Bytes, Source, bytes_of, open_source
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 
 PAGE_SIZE_MIN, PAGE_SIZE_MAX = 512, 64 << 10
 _HASH_BYTES = 1 << 20
+_BITS = {"x86": 32, "x86_64": 64, "arm": 32, "arm64": 64, "riscv32": 32, "riscv64": 64}
 
 
 class Image(Closing):
@@ -405,9 +408,10 @@ class Image(Closing):
 
     @property
     def symbols(self) -> Symbols:
-        """The symbols, from ``system_map`` where that was given, else from the ELF.
+        """The symbols, from ``system_map`` where that was given, else from the file.
 
-        Read when first asked for; empty where there are none.
+        That is the ELF's table, or without one what a Linux kernel carries for its own
+        messages (kallsyms). Read when first asked for; empty where there are none.
 
         Raises:
             BadImage: The table or the map cannot be read.
@@ -418,11 +422,43 @@ class Image(Closing):
             self._open()
             if self._system_map is not None:
                 self._symbols = _symbols_of_file(self._system_map)
-            elif self._elf is not None:
-                self._symbols = elf_symbols(self._elf, self._layout.section_addresses)
             else:
-                self._symbols = Symbols.none()
+                self._symbols = self._own_symbols()
         return self._symbols
+
+    def _own_symbols(self) -> Symbols:
+        found = Symbols.none()
+        if self._elf is not None:
+            found = elf_symbols(self._elf, self._layout.section_addresses)
+        # Extent by extent: a table lies in one, and no byte of a large image is copied.
+        view = self._open().view()
+        for extent in self.extents if not len(found) else ():
+            found = kallsyms_symbols(
+                view[extent.file_offset : extent.file_offset + extent.size],
+                byteorder=self.byteorder,
+                bits=self._elf.bits if self._elf else _BITS.get(self.arch),
+                base=self.base,
+                segments=self.segments,
+            )
+            if len(found):
+                break
+        return found
+
+    def btf(self) -> Btf | None:
+        """Return the types of a kernel's functions, or None where it has none.
+
+        Raises:
+            BadImage: They are damaged.
+            Closed: The image is closed.
+        """
+        view, found = self._open().view(), None
+        for segment in self.segments:
+            if segment.name == ".BTF":
+                return Btf(self._bytes(segment.offset, segment.size).tobytes(), name=self.name)
+        for extent in self.extents if self._elf is None else ():
+            part = view[extent.file_offset : extent.file_offset + extent.size]
+            found = found or find_btf(part, name=self.name)
+        return found
 
     def symbol_at(self, address: int) -> Symbol | None:
         """Return the symbol that a virtual address of the image belongs to, or None."""

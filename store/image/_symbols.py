@@ -49,6 +49,7 @@ class Symbols(Sequence[Symbol]):
     Attributes:
         addresses: Virtual addresses, shape (n,), dtype uint64.
         sizes: Bytes of each, 0 where not known, shape (n,), dtype uint64.
+        kinds: ELF symbol types, 2 for a function, shape (n,), dtype uint8.
     """
 
     def __init__(
@@ -73,12 +74,12 @@ class Symbols(Sequence[Symbol]):
         order = np.lexsort((sizes, addresses))
         self.addresses = addresses[order]
         self.sizes = sizes[order]
-        self._kinds = kinds[order]
+        self.kinds = kinds[order]
         self._names = names
         self._starts = name_starts[order]
         self._end = name_end
         self._by_name: dict[str, int] | None = None
-        for array in (self.addresses, self.sizes):
+        for array in (self.addresses, self.sizes, self.kinds):
             array.flags.writeable = False
 
     @classmethod
@@ -116,7 +117,7 @@ class Symbols(Sequence[Symbol]):
             name=self.name(index),
             address=int(self.addresses[index]),
             size=int(self.sizes[index]),
-            kind=_KINDS.get(int(self._kinds[index]), "notype"),
+            kind=_KINDS.get(int(self.kinds[index]), "notype"),
         )
 
     def find(self, name: str) -> Symbol | None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Fuzz the readers of images: ELF headers, boot headers, System.map, every payload.
+"""Fuzz the readers of images: ELF and boot headers, symbols, BTF, every payload.
 
     PYTHONPATH=src python -m tests.fuzz.fuzz_image elf --seconds 60
 
@@ -25,7 +25,7 @@ from typing import Any
 CORPUS = Path(__file__).resolve().parent / "corpus"
 INPUT_MAX = 16 << 10
 TARGETS = (
-    *("elf", "boot", "system-map"),
+    *("elf", "boot", "system-map", "kallsyms", "btf"),
     *("gzip", "xz", "lzma", "lz4", "lz4-legacy", "zstd", "bzip2", "lzo"),
 )
 
@@ -62,6 +62,39 @@ def _system_map(data: bytes) -> None:
             assert symbols.find(symbol.name)
 
 
+def _kallsyms(data: bytes) -> None:
+    import numpy as np
+
+    from pagestep.store.image import Segment
+    from pagestep.store.image._kallsyms import kallsyms_symbols
+
+    size = max(1, len(data))
+    segment = Segment(".rodata", 0xC0008000, size, 0, range(1), "r-x", "text")
+    for byteorder in ("little", "big"):
+        symbols = kallsyms_symbols(
+            np.frombuffer(data, np.uint8),
+            byteorder=byteorder,
+            bits=None,
+            base=segment.address,
+            segments=[segment],
+        )
+        for symbol in symbols:
+            assert symbol.name.isprintable()
+            assert symbol.address + symbol.size <= 1 << 64
+
+
+def _btf(data: bytes) -> None:
+    from pagestep.codecs.errors import PageStepError
+    from pagestep.store.image import Btf
+
+    with contextlib.suppress(PageStepError):
+        types = Btf(data)
+        for prototypes in types.functions().values():
+            assert all(len(prototype) <= 1024 for prototype in prototypes)
+        for wanted in ("ops.call", "handler_t", "."):
+            assert len(types.prototype(wanted)) <= len(types)
+
+
 def targets() -> dict[str, Callable[[bytes], None]]:
     """Return each target by its name.
 
@@ -76,8 +109,9 @@ def targets() -> dict[str, Callable[[bytes], None]]:
     def elf(data: bytes) -> None:
         image(b"\x7fELF" + data[4:])
 
+    others = {"kallsyms": _kallsyms, "btf": _btf}
     decoders = {name: _decoder(name) for _, name in MAGICS}
-    return {"elf": elf, "boot": image, "system-map": _system_map, **decoders}
+    return {"elf": elf, "boot": image, "system-map": _system_map, **others, **decoders}
 
 
 def seeds(target: str) -> list[bytes]:
@@ -85,6 +119,12 @@ def seeds(target: str) -> list[bytes]:
     from tests.image import builders as b
     from tests.image.test_hostile import SEEDS
 
+    if target == "kallsyms":
+        return _small_kallsyms()
+    if target == "btf":
+        from tests.image.test_btf import SMALL
+
+        return SMALL
     text = bytes(range(64)) * 4
     if target == "elf":
         return [seed for seed in SEEDS if seed.startswith(b"\x7fELF")]
@@ -94,6 +134,14 @@ def seeds(target: str) -> list[bytes]:
         return [b"ffffffff81000000 T _text\nffffffff81000010 d data\n0 A absolute\n"]
     pack = b.COMPRESSORS[target]
     return [pack(text), pack(text) + pack(text[:9]), pack(b"")]
+
+
+def _small_kallsyms() -> list[bytes]:
+    from tests.image.kallsyms import BASE, Entry, Table, blob
+
+    entries = [Entry(BASE[32] + n, "T", "_text" if n == 0 else f"f{n}") for n in range(520)]
+    tables = [Table(bits=32), Table(bits=32, layout="6.4"), Table(bits=32, relative=False)]
+    return [blob(entries, table) for table in tables]
 
 
 def corpus(target: str) -> list[bytes]:

@@ -115,6 +115,13 @@ def test_a_lifecycle_can_be_taken_back() -> None:
         assert policy_of(image, text).once.tolist() == [True, False]
 
 
+@pytest.mark.parametrize("name", ["first", "second"])
+def test_two_names_of_one_address_without_sizes_are_equal(name: str) -> None:
+    symbols = [Named("first", 0), Named("second", 0), Named("rest", PAGE)]
+    with image_of([(".text", 0, 2 * PAGE)], symbols) as image:
+        assert policy_of(image, rule("EAGER", symbol=name)).level.tolist() == [E, P]
+
+
 # -- alignment fill -----------------------------------------------------------------------
 
 TWO = [Named("a", 0, 100), Named("b", 112, PAGE - 112)]

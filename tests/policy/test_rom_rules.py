@@ -52,7 +52,7 @@ def test_rules_and_levels_of_sections_build_the_same_image() -> None:
 
 
 def test_segments_have_the_most_careful_level_of_their_pages() -> None:
-    text = RULES + '[[rule]]\naddress = ["0x40000000", "0x40000001"]\nlevel = "LAST_RESORT"\n'
+    text = RULES + '[[rule]]\naddress = ["0x40000600", "0x40000601"]\nlevel = "LAST_RESORT"\n'
     with (
         open_image() as image,
         Rom.open(build_rom(image, RomPlan(levels=RuleSet.parse(text))).data) as rom,

@@ -108,6 +108,7 @@ BAD: dict[str, tuple[str, int, *tuple[str, ...]]] = {
     "a key twice": (f'{RULE}symbol = "b"', 3, "not TOML"),
     "second of many": (f'{RULE}level = "EAGER"\n{RULE}level = "NO"', 6, "'NO'"),
     "in a list of inline tables": ('rule = [\n {symbol = "a", level = "NO"},\n]', 1, "'NO'"),
+    "a dotted key": ("\ncheck.rots.x = 1", 2, "'rots'", "'roots'"),
     "a key in quotes": (f'{RULE}"lev el" = 3', 3, "'lev el'"),
 }
 

@@ -22,8 +22,8 @@ FILES = {
 NAMES = {"e1000_probe": "net", "e1000_remove": "net", "hub_probe": "usb", "_start": "kernel"}
 
 
-def build(folder: Path, flags: str) -> Path:
-    gcc = tool("gcc", "gcc")
+def build(folder: Path, flags: str, compiler: str = "gcc") -> Path:
+    gcc = tool(compiler, compiler)
     for name, text in FILES.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text)
@@ -38,9 +38,17 @@ def levels(image: Image, glob: str) -> dict[str, str]:
     return {name: policy.explain(name).decisions[0].wish.value for name in NAMES}
 
 
-@pytest.mark.parametrize("flags", ["-g -gdwarf-5", "-g -gdwarf-4", "-g -ffunction-sections"])
-def test_code_is_matched_by_its_source(tmp_path: Path, flags: str) -> None:
-    with Image.open(build(tmp_path, flags)) as image:
+@pytest.mark.parametrize("compiler", ["gcc", "clang"])
+@pytest.mark.parametrize(
+    "flags",
+    [
+        f"-g -gdwarf-{version}{more}"
+        for version in (4, 5)
+        for more in ("", " -ffunction-sections", " -ffunction-sections -Wl,-Ttext=0x800000")
+    ],
+)
+def test_code_is_matched_by_its_source(tmp_path: Path, flags: str, compiler: str) -> None:
+    with Image.open(build(tmp_path, flags, compiler)) as image:
         for glob, part in (
             ("drivers/net/*", "net"),
             ("drivers/*/e1000.c", "net"),
@@ -52,6 +60,48 @@ def test_code_is_matched_by_its_source(tmp_path: Path, flags: str) -> None:
             }
         policy = decide(image, RuleSet.parse('[[rule]]\nsource = "fs/*"\nlevel = "EAGER"\n'))
         assert "no source is called 'fs/*'" in policy.unmatched[0].reason
+
+
+ASSEMBLY = """\
+    .text
+    .globl _start, far, other
+_start: .skip 4, 0x90
+other: .skip 4, 0x90
+far: .skip 4, 0x90
+    .size _start, 4
+    .size other, 4
+    .size far, 4
+    .section .debug_abbrev
+    .byte 1, 0x11, 0, 0x03, 0x08, 0x11, 0x01, 0x55, 0x17, 0, 0, 0
+    .section .debug_info
+    .long end - begin
+begin: .short 4
+    .long 0
+    .byte 8, 1
+    .asciz "drivers/net/entry.S"
+    .quad _start
+    .long 0
+end:
+    .section .debug_ranges
+    .quad 0, 4          /* from the unit's own address */
+    .quad -1, far       /* a new base */
+    .quad 0, 4
+    .quad 0, 0
+"""
+
+
+def test_ranges_from_a_base(tmp_path: Path) -> None:
+    (tmp_path / "entry.S").write_text(ASSEMBLY)
+    command = [tool("gcc", "gcc"), *["-nostdlib", "-static", "-no-pie", "-o", "entry", "entry.S"]]
+    subprocess.run(command, cwd=tmp_path, check=True, timeout=60)
+    with Image.open(tmp_path / "entry") as image:
+        text = '[[rule]]\nsource = "drivers/net/*"\nlevel = "EAGER"\n'
+        policy = decide(image, RuleSet.parse(text))
+        found = {
+            name: policy.explain(name).decisions[0].wish.value
+            for name in ("_start", "other", "far")
+        }
+        assert found == {"_start": "EAGER", "other": "PINNED", "far": "EAGER"}
 
 
 def test_source_and_symbol_together(tmp_path: Path) -> None:

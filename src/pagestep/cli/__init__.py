@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import click
 
+from ._check import check_command
 from ._explain import explain
 from ._inspect import inspect
 from ._output import Group
@@ -20,6 +21,7 @@ def main() -> None:
     """Keep the pages of a kernel or firmware image in a small amount of RAM."""
 
 
+main.add_command(check_command)
 main.add_command(explain)
 main.add_command(inspect)
 main.add_command(replay)

@@ -1,0 +1,258 @@
+# SPDX-License-Identifier: MIT
+"""What ``pagestep check`` says: as facts for JSON, and to people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pagestep import Image, Level, show_size
+from pagestep.store.discipline import Check, Functions, Hop, How, Violation
+
+from ._output import console, table
+
+__all__ = ["check_facts", "show_check"]
+
+_GROUPS_SHOWN, _FUNCTIONS_SHOWN, _NAMES_SHOWN = 8, 4, 20
+_SHARES = {
+    "text": "all functions",
+    "closure": "reached by calls",
+    "trace": "seen in traces",
+    "joined": "both together",
+    "pinned": "PINNED",
+}
+
+
+# Facts
+
+
+def check_facts(
+    image: Image, level: NDArray[np.uint8], found: Check, *, with_may_fault: bool
+) -> dict[str, Any]:
+    """Return what JSON says of a check."""
+    functions = found.graph.functions
+    may_fault = np.flatnonzero(found.may_fault).tolist()
+    return {
+        "image": image.name,
+        "ok": found.ok,
+        "arch": image.arch,
+        "identity": image.identity,
+        "cached": found.cached,
+        "functions": len(functions),
+        "unsized_functions": functions.unsized,
+        "edges": len(found.graph.edges),
+        "outside_calls": found.graph.outside,
+        "not_decoded_bytes": found.graph.not_decoded_bytes,
+        "indirect_calls": len(found.graph.indirect_sites),
+        "roots": {
+            what: [functions.names[number] for number in numbers]
+            for what, numbers in found.roots.items()
+        },
+        "cuts_met": [functions.names[number] for number in found.cuts_met],
+        "shares": {
+            name: {"functions": share.functions, "bytes": share.bytes, "pages": share.pages}
+            for name, share in found.shares.items()
+        },
+        "trace_data_pages": found.trace_data_pages,
+        "undeclared_calls": len(found.undeclared),
+        "undeclared": _undeclared(found),
+        "violations": [_violation(functions, each, level) for each in found.violations],
+        "marked_violations": [_violation(functions, each, level) for each in found.marked],
+        "trace_violations": [
+            {
+                "page": each.page_no,
+                "address": image.address_of(each.page_no),
+                "level": Level(int(level[each.page_no])).name,
+                "use": each.use,
+                "trace": each.trace,
+                "functions": [functions.names[number] for number in each.functions],
+            }
+            for each in found.trace_violations
+        ],
+        "no_fault_violations": [
+            _violation(functions, each, level) for each in found.no_fault_violations
+        ],
+        "may_fault_functions": len(may_fault),
+        "may_fault": [_named(functions, number) for number in may_fault if with_may_fault],
+        "unmatched": list(found.unmatched),
+        "notes": list(found.notes),
+    }
+
+
+def _named(functions: Functions, number: int) -> dict[str, Any]:
+    return {"function": functions.names[number], "address": int(functions.starts[number])}
+
+
+def _undeclared(found: Check) -> list[dict[str, Any]]:
+    sites: dict[int, list[int]] = {}
+    for index in found.undeclared.tolist():
+        source = int(found.graph.indirect_sources[index])
+        sites.setdefault(source, []).append(int(found.graph.indirect_sites[index]))
+    functions = found.graph.functions
+    return [{**_named(functions, number), "sites": sites[number]} for number in sorted(sites)]
+
+
+def _violation(
+    functions: Functions, violation: Violation, level: NDArray[np.uint8]
+) -> dict[str, Any]:
+    pages = list(violation.pages)
+    return {
+        **_named(functions, violation.function),
+        "bytes": int(functions.ends[violation.function] - functions.starts[violation.function]),
+        "pages": pages,
+        "levels": [Level(int(level[page])).name for page in pages],
+        "path": [_hop(functions, hop) for hop in violation.path],
+    }
+
+
+def _hop(functions: Functions, hop: Hop) -> dict[str, Any]:
+    return {
+        **_named(functions, hop.function),
+        "how": None if hop.how is None else hop.how.name,
+        "site": hop.site or None,
+    }
+
+
+# For people
+
+
+def show_check(facts: dict[str, Any], *, everything: bool) -> None:
+    """Print a report."""
+    kept = ", known from before" if facts["cached"] else ""
+    console.print(
+        f"{facts['functions']:,} functions of {facts['arch']}, {facts['edges']:,} ways from one "
+        f"to another{kept}"
+    )
+    starts = ", ".join(f"{what} {len(names)}" for what, names in facts["roots"].items())
+    console.print(f"start: {starts}; not entered: {len(facts['cuts_met'])} that are called")
+    _show_doubts(facts)
+    _show_shares(facts["shares"])
+    if facts["trace_data_pages"]:
+        console.print(f"traces also saw {facts['trace_data_pages']:,} pages of data in use")
+    _show_violations(
+        "not PINNED, and reached from where no fault may happen", facts["violations"], everything
+    )
+    _show_violations(
+        "marked __may_fault, and reached from where no fault may happen",
+        facts["marked_violations"],
+        everything,
+    )
+    _show_violations(
+        "marked __no_fault, and able to touch a page that is not PINNED",
+        facts["no_fault_violations"],
+        everything,
+    )
+    _show_trace_violations(facts["trace_violations"], everything)
+    if facts["may_fault"]:
+        console.print(f"\n{facts['may_fault_functions']:,} functions may touch pageable memory:")
+        _show_names([each["function"] for each in facts["may_fault"]], everything)
+    if facts["ok"]:
+        console.print("\nall that it found is PINNED")
+
+
+def _show_doubts(facts: dict[str, Any]) -> None:
+    """Print what the report cannot know."""
+    if facts["undeclared_calls"]:
+        console.print(
+            f"{facts['undeclared_calls']:,} calls by pointer in {len(facts['undeclared']):,} of "
+            "the functions reached are not declared: what they call is not followed"
+        )
+    if facts["unsized_functions"]:
+        console.print(
+            f"{facts['unsized_functions']:,} functions have no size: each is taken to reach up to "
+            "the next symbol"
+        )
+    if facts["outside_calls"]:
+        console.print(f"{facts['outside_calls']:,} calls go to what is no function")
+    for glob in facts["unmatched"]:
+        console.print(f"declared, and not in the image: {glob}")
+    for note in facts["notes"]:
+        console.print(note)
+
+
+def _show_shares(shares: dict[str, dict[str, int]]) -> None:
+    whole = shares["text"]
+
+    def part(name: str, what: str) -> str:
+        return f"{shares[name][what] / whole[what]:.1%}" if whole[what] else ""
+
+    console.print()
+    table(
+        "Text",
+        ["what", "functions", "bytes", "", "pages", ""],
+        [
+            [
+                _SHARES[name],
+                f"{share['functions']:,}",
+                show_size(share["bytes"]),
+                part(name, "bytes"),
+                f"{share['pages']:,}",
+                part(name, "pages"),
+            ]
+            for name, share in shares.items()
+        ],
+    )
+
+
+def _show_violations(what: str, violations: list[dict[str, Any]], everything: bool) -> None:
+    """Print paths; functions that one other calls share all of theirs but its end."""
+    if not violations:
+        return
+    console.print(f"\n{len(violations):,} functions are {what}:")
+    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for violation in violations:
+        key = tuple((hop["address"], hop["site"]) for hop in violation["path"][:-1])
+        groups.setdefault(key, []).append(violation)
+    for group in _first(list(groups.values()), _GROUPS_SHOWN, everything):
+        console.print()
+        for hop in group[0]["path"][:-1]:
+            console.print("  " + _step(hop))
+        for violation in _first(group, _FUNCTIONS_SHOWN, everything):
+            pages = ", ".join(
+                f"{page} {level}"
+                for page, level in zip(violation["pages"], violation["levels"], strict=True)
+            )
+            where = f"    <- page {pages}" if pages else ""
+            console.print(f"  {_step(violation['path'][-1])}{where}")
+        _say_more(len(group) - _FUNCTIONS_SHOWN, "functions from there", everything)
+    _say_more(len(groups) - _GROUPS_SHOWN, "places that go on in such functions", everything)
+
+
+def _step(hop: dict[str, Any]) -> str:
+    if not hop["how"]:
+        return str(hop["function"])
+    site = f"{hop['site']:#x} " if hop["site"] else ""
+    return f"  {site}{How[hop['how']].words} {hop['function']}"
+
+
+def _show_trace_violations(violations: list[dict[str, Any]], everything: bool) -> None:
+    if not violations:
+        return
+    console.print(f"\n{len(violations):,} pages in use where no fault may happen are not PINNED:")
+    for each in _first(violations, _NAMES_SHOWN, everything):
+        names = each["functions"]
+        holds = f", {', '.join(names[:3])}" if names else ""
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        console.print(
+            f"  page {each['page']} at {each['address']:#x}, {each['level']}, {each['use']}{holds}"
+            f"{more}"
+        )
+    _say_more(len(violations) - _NAMES_SHOWN, "pages", everything)
+
+
+def _show_names(names: Sequence[str], everything: bool) -> None:
+    for name in _first(names, _NAMES_SHOWN, everything):
+        console.print(f"  {name}")
+    _say_more(len(names) - _NAMES_SHOWN, "functions", everything)
+
+
+def _first(each: Sequence[Any], count: int, everything: bool) -> Iterable[Any]:
+    return each if everything else each[:count]
+
+
+def _say_more(count: int, what: str, everything: bool) -> None:
+    if count > 0 and not everything:
+        console.print(f"  and {count:,} {what} more: --all shows them")

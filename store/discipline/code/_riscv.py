@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: MIT
+"""Code of RISC-V, 32 and 64 bits, with compressed instructions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ._found import CALL, JUMP, Found
+
+_AUIPC, _LUI, _JAL, _JALR, _BRANCH, _ADDI = 0x17, 0x37, 0x6F, 0x67, 0x63, 0x13
+_RA, _T0 = 1, 5  # registers that return addresses are kept in
+_STOPS = ("ebreak", "c.ebreak", "c.unimp", "unimp")
+_RETURNS = ("mret", "sret", "uret", "mnret")
+_COMPRESSED_JUMPS = ("c.j", "c.jal", "c.jr", "c.jalr", "c.beqz", "c.bnez")
+
+
+class RiscvReader:
+    """Reads functions of RISC-V.
+
+    Capstone says where instructions begin; what they name is decoded here, as it prints
+    distances where addresses are wanted.
+    """
+
+    def __init__(self, disassembler: Any, bits: int) -> None:
+        """Take Capstone's disassembler."""
+        disassembler.skipdata = True
+        self._lines = disassembler.disasm_lite
+        self._mask = (1 << bits) - 1
+
+    def read(self, code: bytes, start: int, found: Found) -> None:
+        """Note what a function does; see ``Reader``."""
+        ends, last_call, returns = False, None, False
+        filled: tuple[int, int] | None = None  # the register that the last instruction filled
+        upper: dict[int, int] = {}
+        for address, size, mnemonic, operands in self._lines(code, start):
+            before, filled = filled, None
+            if mnemonic in ("nop", "c.nop"):
+                continue
+            if mnemonic == ".byte":
+                # Zeros behind a function are padding: they are no instruction on purpose.
+                if any(code[address - start : address - start + size]):
+                    found.bad_bytes(size)
+                continue
+            last_call, ends = None, mnemonic in _STOPS or mnemonic in _RETURNS
+            returns = returns or mnemonic in _RETURNS
+            if size == 2:
+                if mnemonic in _COMPRESSED_JUMPS:
+                    last_call, ends, returned = _compressed(address, mnemonic, operands, found)
+                    returns = returns or returned
+                continue
+            word = int.from_bytes(code[address - start : address - start + 4], "little")
+            opcode, register = word & 0x7F, word >> 7 & 31
+            if opcode in (_AUIPC, _LUI):
+                value = _signed(word & 0xFFFFF000, 32) + (address if opcode == _AUIPC else 0)
+                upper[register] = value
+                filled = register, value
+            elif opcode == _ADDI and not word >> 12 & 7:
+                source = word >> 15 & 31
+                if source in upper:
+                    found.references.append((upper[source] + _signed(word >> 20, 12)) & self._mask)
+            elif opcode in (_JAL, _JALR, _BRANCH):
+                last_call, ends, returned = self._jump(address, word, before, found)
+                returns = returns or returned
+        found.end(returns, ends, last_call)
+
+    def _jump(
+        self, address: int, word: int, before: tuple[int, int] | None, found: Found
+    ) -> tuple[int | None, bool, bool]:
+        """Note a jump; return what it calls, whether it ends the function, and returns."""
+        opcode, link, source = word & 0x7F, word >> 7 & 31, word >> 15 & 31
+        if opcode == _BRANCH:
+            found.transfer(address, (address + _branch_distance(word)) & self._mask, JUMP)
+            return None, False, False
+        if opcode == _JAL:
+            target = (address + _jal_distance(word)) & self._mask
+        elif before is not None and before[0] == source:
+            target = (before[1] + _signed(word >> 20, 12)) & self._mask & ~1
+        else:
+            return _register(address, link, source, found)
+        found.transfer(address, target, CALL if link else JUMP)
+        return (target, False, False) if link else (None, True, False)
+
+
+def _compressed(
+    address: int, mnemonic: str, operands: str, found: Found
+) -> tuple[int | None, bool, bool]:
+    """Note a compressed jump, as ``_jump`` does."""
+    if mnemonic == "c.jr":
+        source = _RA if operands == "ra" else _T0 if operands == "t0" else -1
+        return _register(address, 0, source, found)
+    if mnemonic == "c.jalr":
+        return _register(address, _RA, -1, found)
+    target = address + int(operands.rpartition(" ")[2], 0)
+    found.transfer(address, target, CALL if mnemonic == "c.jal" else JUMP)
+    if mnemonic == "c.jal":
+        return target, False, False
+    return None, mnemonic == "c.j", False
+
+
+def _register(address: int, link: int, source: int, found: Found) -> tuple[int | None, bool, bool]:
+    """Note a jump to what a register holds."""
+    if not link and source in (_RA, _T0):
+        return None, True, True
+    found.indirect(address, CALL if link else JUMP)
+    return None, not link, False
+
+
+def _signed(value: int, bits: int) -> int:
+    return value - (1 << bits) if value >> (bits - 1) & 1 else value
+
+
+def _jal_distance(word: int) -> int:
+    distance = (word >> 31 & 1) << 20 | (word >> 12 & 0xFF) << 12
+    distance |= (word >> 20 & 1) << 11 | (word >> 21 & 0x3FF) << 1
+    return _signed(distance, 21)
+
+
+def _branch_distance(word: int) -> int:
+    distance = (word >> 31 & 1) << 12 | (word >> 7 & 1) << 11
+    distance |= (word >> 25 & 0x3F) << 5 | (word >> 8 & 15) << 1
+    return _signed(distance, 13)
