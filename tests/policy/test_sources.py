@@ -92,7 +92,7 @@ end:
 
 def test_ranges_from_a_base(tmp_path: Path) -> None:
     (tmp_path / "entry.S").write_text(ASSEMBLY)
-    command = [tool("gcc", "gcc"), *"-nostdlib -static -no-pie -o entry entry.S".split()]
+    command = [tool("gcc", "gcc"), *["-nostdlib", "-static", "-no-pie", "-o", "entry", "entry.S"]]
     subprocess.run(command, cwd=tmp_path, check=True, timeout=60)
     with Image.open(tmp_path / "entry") as image:
         text = '[[rule]]\nsource = "drivers/net/*"\nlevel = "EAGER"\n'

@@ -144,6 +144,16 @@ def test_no_page_of_a_level_is_shared(toolchain: Toolchain, source: Path, tmp_pa
         assert not set(pages) & {page for segment in others for page in segment.pages}
 
 
+def test_marks_move_with_their_image(source: Path, tmp_path: Path) -> None:
+    compiled, program = tmp_path / "driver.o", tmp_path / "program"
+    TOOLCHAINS["gcc-pie"].compile(source, compiled)
+    TOOLCHAINS["gcc-pie"].link([compiled], program)
+    for path in (compiled, program):
+        with Image.open(path, base=0x7000_0000_0000) as image:
+            check_marks(image)
+            assert min(fault_marks(image)[0]) >= 0x7000_0000_0000
+
+
 def test_page_size_of_the_fragment(source: Path, tmp_path: Path) -> None:
     toolchain = TOOLCHAINS["thumb"]
     compiled, program = tmp_path / "driver.o", tmp_path / "program"
