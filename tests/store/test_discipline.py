@@ -350,7 +350,7 @@ def test_places_are_named_as_in_rules(x86_kernel: Path) -> None:
             "module:ext4": "the image is no kernel module",
             "nonsense": "no segment is named 'nonsense'",
             "symbol:": "no segment is named",
-            "0x10-0x20": "no section from 0x10",
+            "0x1000000000-0x1000000010": "no section from 0x1000000000",
         }.items():
             with pytest.raises(NoSuchPage, match=why):
                 store.forbid(nowhere)
@@ -404,19 +404,33 @@ def test_pinned_pages_that_do_not_fit_are_counted(tmp_path: Path) -> None:
         PageStore.open(NOISE, ram="1MiB", rules=path)
 
 
-def test_last_resort_is_never_far() -> None:
-    with PageStore.open(PAGES, ram="900KiB") as store:
-        store.set_level(range(40), Level.LAST_RESORT)
-        for page_no in range(40):
-            store.read(page_no)
-        before = store.stats().by_tier["disk"].faults
-        for page_no in range(40, 400):
-            store.page_in(page_no)
-        between = store.stats().by_tier["disk"].faults
-        assert between > before
-        for page_no in range(40):
-            assert store.read(page_no) == PAGES[page_no].tobytes()
-        assert store.stats().by_tier["disk"].faults == between
+def disk_faults(store: PageStore, pages: range) -> int:
+    """Return how many pages have to come from the disk, after all others have come."""
+    for page_no in (*pages, *set(range(store.page_count)) - set(pages)):
+        store.page_in(page_no)
+    before = store.stats().by_tier["disk"].faults
+    for page_no in pages:
+        assert store.read(page_no) == PAGES[page_no].tobytes()
+    return store.stats().by_tier["disk"].faults - before
+
+
+def test_last_resort_is_near_and_step_on_it_is_far() -> None:
+    far = {}
+    for level in (Level.LAST_RESORT, Level.NORMAL, Level.STEP_ON_IT):
+        with PageStore.open(PAGES, ram="900KiB", policy="s3fifo", verify=False) as store:
+            store.set_level(range(40), level)
+            far[level] = disk_faults(store, range(40))
+    assert far[Level.LAST_RESORT] < far[Level.NORMAL] <= far[Level.STEP_ON_IT]
+
+
+def test_a_lowest_tier_is_kept_to(tmp_path: Path) -> None:
+    path = tmp_path / "rules.toml"
+    path.write_text(
+        '[[rule]]\naddress = [0, 0x190000]\nlevel = "NORMAL"\n'
+        '[[rule]]\naddress = [0, 0x28000]\nlevel = "STEP_ON_IT"\nlowest_tier = "compressed"\n'
+    )
+    with PageStore.open(PAGES, ram="900KiB", rules=path) as store:
+        assert disk_faults(store, range(40)) == 0
 
 
 def fitting(cold_codec: str | None) -> int:
