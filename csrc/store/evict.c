@@ -30,6 +30,7 @@ void list_push(struct evict_queue *queue, uint32_t frame, unsigned list)
         to->tail = frame;
     to->head = frame;
     to->count++;
+    queue->counts[list]++;
 }
 
 void list_remove(struct evict_queue *queue, uint32_t frame)
@@ -45,6 +46,7 @@ void list_remove(struct evict_queue *queue, uint32_t frame)
     else
         from->tail = row->prev;
     from->count--;
+    queue->counts[row->queue]--;
 }
 
 static const struct evict_policy *const policies[PGS_POLICY_COUNT] = {

@@ -33,6 +33,7 @@ struct evict_queue {
     const struct evict_policy *policy;
     struct frame *frames;
     struct frame_list lists[PGS_LEVEL_COUNT][LISTS_PER_LEVEL];
+    uint32_t counts[LISTS_PER_LEVEL]; /* of all levels */
     uint64_t noise; /* of evict_random */
     bool audited;
     struct evict_audit audit;
