@@ -140,6 +140,30 @@ def test_calls_through_a_slot_go_where_the_image_says() -> None:
     assert graph.taken.tolist() == [False, True]
 
 
+def test_an_address_that_code_forms_is_taken() -> None:
+    # f: lea 9(%rip), %rax; ret
+    code = bytes.fromhex("488d0509000000c3").ljust(16, b"\xcc") + b"\xc3"
+    with assembled(code, [b.Symbol("f", X86, 8), b.Symbol("g", X86 + 16, 1)]) as image:
+        assert build_call_graph(image).taken.tolist() == [False, True]
+
+
+@pytest.mark.parametrize(("first", "falls"), [("0fe0a0e1", True), ("00f020e3", False)])
+def test_a_jump_of_old_arm_code_is_a_call_where_lr_is_set_before(first: str, falls: bool) -> None:
+    # f: mov lr, pc (or a nop); bx r3.  g: bx lr
+    code = bytes.fromhex(first + "13ff2fe1" + "1eff2fe1")
+    elf = b.elf(
+        [b.Load(0x8000, code)],
+        [b.Section(".text", 0x8000, len(code), b.A | b.X)],
+        [b.Symbol("f", 0x8000, 8), b.Symbol("g", 0x8008, 4)],
+        bits=32,
+        machine=b.EM_ARM,
+    )
+    with Image.open(elf) as image:
+        graph = build_call_graph(image)
+    assert calls_of(graph)["f"] == ({"g": How.FALL} if falls else {})
+    assert graph.indirect_sites.tolist() == [0x8004]
+
+
 def test_a_retpoline_is_a_call_by_pointer() -> None:
     # f: call thunk; ret.  thunk: jmp *%rax
     code = bytes.fromhex("e80b000000c3").ljust(16, b"\xcc") + bytes.fromhex("ffe0")
