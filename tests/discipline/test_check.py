@@ -277,6 +277,46 @@ def test_addresses_are_suggested_only_for_pages_of_no_such_function(program: Ima
     assert check(program, level, Declared(roots=("direct",)), traces=[seen]).ok
 
 
+def test_suggestions_mend_what_must_never_fault(program: Image) -> None:
+    marked = (address_of(program, "calls_pageable"),)
+    declared = Declared(roots=("direct",), default_roots=False, no_fault=marked)
+    found = check(program, decide(program, RuleSet.parse(RULES)).level, declared)
+    assert not found.ok
+    rules = RuleSet.parse(RULES + suggest_rules(program, found))
+    assert check(program, decide(program, rules).level, declared).ok
+
+
+TEXT = 0x10000
+LONG = b.elf(
+    [b.Load(TEXT, b"\x55" * 0x2FFF + b"\xc3")],
+    [b.Section(".text", TEXT, 0x3000, b.A | b.X)],
+    [b.Symbol("outer", TEXT, 0x3000), b.Symbol("inner", TEXT + 0xFF0, 64)],
+)
+
+
+def test_each_page_that_a_function_touches_counts() -> None:
+    with Image.open(LONG) as image:
+        declared = Declared(roots=("inner",), default_roots=False)
+        level = np.array([NORMAL, 0, NORMAL], np.uint8)
+        [violation] = check(image, level, declared).violations
+        assert violation.pages == (0, 2), "what is left of the outer one is the inner one's"
+        level = np.array([0, 0, NORMAL], np.uint8)
+        [violation] = check(image, level, declared).violations
+        assert violation.pages == (2,)
+
+
+def test_what_no_name_covers_is_suggested_by_address() -> None:
+    rules = '[[rule]]\nsection = ".text"\nlevel = "NORMAL"\n'
+    with Image.open(LONG) as image:
+        declared = Declared(roots=("inner",), default_roots=False)
+        found = check(image, decide(image, RuleSet.parse(rules)).level, declared)
+        suggested = suggest_rules(image, found)
+        assert '"inner"' in suggested
+        assert '"outer"' not in suggested
+        assert "address = [0x11000, 0x13000]" in suggested
+        assert check(image, decide(image, RuleSet.parse(rules + suggested)).level, declared).ok
+
+
 def test_names_with_wild_letters_mean_themselves() -> None:
     base = 0x10000
     text = b"\xc3" * 64
