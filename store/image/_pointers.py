@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pagestep.codecs.errors import BadImage
 
 from ._elf import Elf, Section
-from ._symbols import read_table
+from ._symbols import moved_by, read_table
 
 _SIZE_MAX = 64 << 20
 
@@ -32,7 +32,7 @@ def pointers_of(elf: Elf, section_addresses: NDArray[np.uint64], name: str) -> l
     """
     order = "<" if elf.byteorder == "little" else ">"
     word = elf.bits // 8
-    shift = 0 if elf.relocatable else _shift(elf, section_addresses)
+    shift = 0 if elf.relocatable else moved_by(elf, section_addresses)
     found: list[int] = []
     for section in elf.sections:
         if section.name != name or not section.has_bytes:
@@ -44,13 +44,6 @@ def pointers_of(elf: Elf, section_addresses: NDArray[np.uint64], name: str) -> l
             values[at // word] = value
         found += [(int(value) + shift) % (1 << elf.bits) for value in values]
     return found
-
-
-def _shift(elf: Elf, section_addresses: NDArray[np.uint64]) -> int:
-    for section in elf.sections:
-        if section.index < len(section_addresses) and section_addresses[section.index]:
-            return int(section_addresses[section.index]) - section.address
-    return 0
 
 
 def _relocated(

@@ -151,8 +151,8 @@ def elf_symbols(elf: Elf, section_addresses: NDArray[np.uint64]) -> Symbols:
 
     Args:
         elf: The headers.
-        section_addresses: Where each section is, 0 where it is not in the image; only
-            used for a relocatable, whose symbols count from their section.
+        section_addresses: Where each section is, 0 where it is not in the image. A
+            relocatable's symbols count from their section, others move with them.
 
     Returns:
         The symbols of .symtab, or without one of .dynsym; none where both are missing.
@@ -178,6 +178,8 @@ def elf_symbols(elf: Elf, section_addresses: NDArray[np.uint64]) -> Symbols:
     if elf.relocatable:
         keep &= sections < len(section_addresses)
         addresses[keep] += section_addresses[sections[keep]]
+    else:
+        addresses += np.uint64(moved_by(elf, section_addresses) % (1 << 64))
     if elf.arch in ("arm", "armeb", "thumb"):
         addresses[kinds == _FUNC] &= ~np.uint64(1)  # the mark of Thumb code
     return Symbols(
@@ -188,6 +190,14 @@ def elf_symbols(elf: Elf, section_addresses: NDArray[np.uint64]) -> Symbols:
         starts[keep],
         b"\0",
     )
+
+
+def moved_by(elf: Elf, section_addresses: NDArray[np.uint64]) -> int:
+    """Return how far from its own addresses a linked ELF was put."""
+    for section in elf.sections:
+        if section.index < len(section_addresses) and section_addresses[section.index]:
+            return int(section_addresses[section.index]) - section.address
+    return 0
 
 
 def read_table(elf: Elf, table: Section, order: str) -> NDArray[np.void]:

@@ -3,7 +3,7 @@
 
 from ._decide import ForcedBy, PagePolicy, SharingCost, decide
 from ._decisions import UnmatchedRule
-from ._explain import Decision, Explanation, OwnerOnPage, PageExplained, Wish
+from ._explanation import Decision, Explanation, OwnerOnPage, PageExplained, Wish
 from ._level import CODEC_NAMES, LEVELS, ONCE, Level, LevelTraits, OnceTraits, Tier
 from ._rules import Indirect, Rule, RuleSet
 from ._tags import Tag, fault_marks, include_folder, section_tags

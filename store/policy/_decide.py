@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ._decisions import Decisions, UnmatchedRule, decide_pieces, owner_name
-from ._explain import Explanation, explain
+from ._explain import explain
+from ._explanation import Explanation
 from ._level import CODEC_NAMES, LEVELS, ONCE, Level, Tier
 from ._owners import Ints
 from ._rules import RuleSet

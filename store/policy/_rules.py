@@ -136,11 +136,11 @@ class _Reader:
     """Reads a file and what it includes, and knows what is being read."""
 
     def __init__(self) -> None:
-        self._open: list[tuple[Path, str]] = []
+        self._open: list[tuple[str, str]] = []
         self._files = 0
 
     def file(self, path: Path, name: str, asked_by: str = "") -> Iterator[RuleSet]:
-        real = path.resolve()
+        real = os.path.realpath(path)
         where = asked_by or f"{name}: "
         if real in [each for each, _ in self._open]:
             chain = " includes ".join([*(each for _, each in self._open), name])
@@ -185,6 +185,8 @@ def _toml(text: str, name: str) -> dict[str, Any]:
         raise BadRules(f"{name}:{line}: {what} ({column}): not TOML") from error
     except RecursionError as error:
         raise BadRules(f"{name}: too deeply nested: give a file of rules") from error
+    except ValueError as error:  # a decimal number of thousands of digits
+        raise BadRules(f"{name}: {error}: not a file of rules") from error
 
 
 def _rule(file: str, line: int, values: dict[str, Any]) -> Rule:

@@ -161,6 +161,12 @@ def test_the_examples_rules(firmware: Path) -> None:
     assert gain["decisions"][0]["value"] == "STEP_ON_IT"
     assert gain["pages"][0]["forced_by"] == "_start"
     assert run_json("explain", firmware, "tick")["decisions"][0]["tag"] == "__nonpageable"
+    out = firmware.with_suffix(".rom")
+    run_json("rom", "build", firmware, "-o", out)
+    with Rom.open(out) as rom:
+        levels = dict(zip((s.name for s in rom.segments), rom.levels, strict=True))
+    assert levels[".pageable.text.eager"] == Level.EAGER, "tags hold without rules"
+    assert levels[".text"] == Level.PINNED
 
 
 def test_the_document_shows_what_is_printed(

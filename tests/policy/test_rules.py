@@ -130,6 +130,30 @@ def test_deep_nesting_is_refused() -> None:
         RuleSet.parse("a = " + "[" * 5000 + "]" * 5000)
 
 
+def test_numbers_of_thousands_of_digits_are_refused() -> None:
+    for number in ("1" * 5000, f"0x{'f' * 5000}"):
+        with pytest.raises(BadRules) as caught:
+            RuleSet.parse(f"[[rule]]\naddress = [0, {number}]\nlevel = {number}\n")
+        assert len(str(caught.value)) < 20_000
+        with pytest.raises(BadRules):
+            RuleSet.parse(f"[[rule]]\nlevel = {number}\n")
+
+
+_SNIPPETS = st.sampled_from(
+    [*EVERYTHING.splitlines(keepends=True), *"\"[]={}#\n'\\", "1979-05-27", "nan", "0x", "'''"]
+)
+
+
+@given(st.lists(_SNIPPETS | st.text(max_size=5), max_size=30).map("".join))
+def test_any_text_is_rules_or_refused_in_one_line(text: str) -> None:
+    said = ""
+    try:
+        RuleSet.parse(text)
+    except BadRules as error:
+        said = str(error)
+    assert "\n" not in said
+
+
 # -- includes -----------------------------------------------------------------------------
 
 
@@ -175,6 +199,9 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         RuleSet.load(tmp_path / "missing.toml")
     with pytest.raises(BadRules, match="directory"):
         RuleSet.load(tmp_path)
+    (tmp_path / "loop.toml").symlink_to("loop.toml")
+    with pytest.raises(BadRules, match=r"cannot read .*loop\.toml"):
+        RuleSet.load(tmp_path / "loop.toml")
     main.write_bytes(b"\xff\xfe[[rule]]")
     with pytest.raises(BadRules, match="not UTF-8"):
         RuleSet.load(main)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from pagestep import BadImage, Image, Level, RuleSet, decide, include_folder
 from pagestep.store.policy import fault_marks
 
 from ..image import builders
+from ..rom.programs import tool
 from .compilers import TOOLCHAINS, Toolchain
 
 KINDS = {
@@ -142,6 +144,32 @@ def test_no_page_of_a_level_is_shared(toolchain: Toolchain, source: Path, tmp_pa
         assert len(set(pages)) == len(pages)
         others = [each for each in image.segments if not each.name.startswith(".pageable")]
         assert not set(pages) & {page for segment in others for page in segment.pages}
+
+
+@pytest.mark.parametrize("compiler", ["g++", "clang++"])
+def test_tags_in_cplusplus(compiler: str, tmp_path: Path) -> None:
+    source, compiled = tmp_path / "driver.cpp", tmp_path / "driver.o"
+    text = source_of_all_tags().replace("main(", "run(")
+    source.write_text(f'extern "C" {{\n{text}\n}}\n')
+    command = [tool(compiler, compiler.replace("clang++", "clang")), "-fno-pie", "-O2", "-c"]
+    command += ["-Wall", "-Werror", f"-I{include_folder()}", str(source), "-o", str(compiled)]
+    subprocess.run(command, check=True, timeout=60)
+    with Image.open(compiled) as image:
+        may, no = fault_marks(image)
+        assert (len(may), len(no)) == (1, 1)
+        tagged = [each.name for each in image.segments if each.name.startswith(".pageable")]
+        assert len(tagged) == 21
+        assert not decide(image, None).is_plain
+
+
+def test_marks_move_with_their_image(source: Path, tmp_path: Path) -> None:
+    compiled, program = tmp_path / "driver.o", tmp_path / "program"
+    TOOLCHAINS["gcc-pie"].compile(source, compiled)
+    TOOLCHAINS["gcc-pie"].link([compiled], program)
+    for path in (compiled, program):
+        with Image.open(path, base=0x7000_0000_0000) as image:
+            check_marks(image)
+            assert min(fault_marks(image)[0]) >= 0x7000_0000_0000
 
 
 def test_page_size_of_the_fragment(source: Path, tmp_path: Path) -> None:

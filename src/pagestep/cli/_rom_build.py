@@ -213,7 +213,7 @@ def rom_build(
     ):
         plan = RomPlan(
             codecs=_names(codecs),
-            levels=_levels(levels) if given is None else decide(opened, given),
+            levels=_levels(levels) if levels else decide(opened, given),
             in_place=in_place,
             leave_out=leave_out,
             trace=events,
