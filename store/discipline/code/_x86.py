@@ -100,7 +100,7 @@ class X86Reader:
         at = operands.find("[rip")
         if at >= 0:
             distance = int(operands[at + 7 : -1] or "0", 16)  # "[rip]" where it is 0
-            place = following + (distance if operands[at + 5] == "+" else -distance)
+            place = following + (-distance if operands[at + 5 : at + 6] == "-" else distance)
             return place & self._mask
         at = operands.find("[0x")
         if at >= 0 and "gs:" not in operands and "fs:" not in operands:
