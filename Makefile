@@ -6,7 +6,7 @@ RUN := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 READY := $(VENV)/.ready
 TARGETS_READY := $(VENV)/.targets
 
-.PHONY: demo test test-heavy pytest ctest asan tsan fuzz fuzz-optional lint types rom-header footprint bench check dev clean
+.PHONY: demo test test-verifier test-heavy pytest ctest asan tsan fuzz fuzz-optional lint types rom-header footprint bench check more-checks dev clean
 .DEFAULT_GOAL := test
 
 # The two commands of the README -------------------------------------------------
@@ -31,6 +31,11 @@ $(TARGETS_READY): tools/setup_targets $(READY)
 
 pytest: $(READY) $(TARGETS_READY)
 	@$(RUN) python -m pytest
+
+# The whole suite, with pages leaving whenever they may, and in the worst order.
+test-verifier: $(READY) $(TARGETS_READY)
+	@$(RUN) python -m pytest --verifier worst
+	@$(RUN) python -m pytest --verifier random tests/store
 
 test-heavy: $(READY)
 	@$(RUN) python -m pytest -m heavy
@@ -80,7 +85,10 @@ footprint: $(READY)
 bench: $(READY)
 	@$(RUN) tools/bench
 
-check: lint types test asan tsan fuzz-optional
+check: test more-checks
+
+# What CI runs beside the README's test command.
+more-checks: lint types test-verifier asan tsan fuzz-optional
 
 clean:
 	rm -rf build $(VENV) out

@@ -14,22 +14,40 @@ __all__ = [
     "Closed",
     "CorruptPage",
     "DirtyPage",
+    "DisciplineError",
+    "DoubleFree",
+    "GonePage",
+    "InAtomicSection",
     "InvalidArgument",
+    "LockOrder",
     "NoSuchPage",
+    "NotABlock",
     "NotARom",
     "PageStepError",
+    "PagedPoolInPager",
+    "PagerFault",
     "PinnedPage",
+    "PoolExhausted",
+    "PoolOverrun",
     "RomTooLarge",
     "StoreIOError",
+    "StoreReentry",
     "SystemMemoryError",
     "Unsupported",
+    "UseAfterFree",
     "WouldFault",
     "error_for",
 ]
 
 
 class PageStepError(Exception):
-    """Base of everything that pagestep raises on purpose."""
+    """Base of everything that pagestep raises on purpose.
+
+    Attributes:
+        page_no: The page that it is about, or None.
+    """
+
+    page_no: int | None = None
 
 
 class SystemMemoryError(PageStepError, MemoryError):
@@ -56,8 +74,39 @@ class StoreIOError(PageStepError, OSError):
     """A backing could not read or write."""
 
 
-class WouldFault(PageStepError):
-    """A fault where none is allowed."""
+class DisciplineError(PageStepError):
+    """Something that could deadlock a page-in was about to be done; it was not done."""
+
+
+class WouldFault(DisciplineError):
+    """A fault in an atomic section."""
+
+
+class InAtomicSection(DisciplineError):
+    """What may wait, such as a pin, was asked for in an atomic section."""
+
+
+class LockOrder(DisciplineError):
+    """Locks, or a lock and a page-in, in an order that can deadlock.
+
+    Attributes:
+        chain: Names of locks in the order in which they were taken before; from the first to
+            the last, and back to the first.
+    """
+
+    chain: tuple[str, ...] = ()
+
+
+class PagerFault(DisciplineError):
+    """The pager needs a page that can leave its frame."""
+
+
+class PagedPoolInPager(PagerFault):
+    """The pager needs memory of a paged pool."""
+
+
+class StoreReentry(DisciplineError):
+    """A backing called the store that called it."""
 
 
 class PinnedPage(PageStepError):
@@ -74,6 +123,10 @@ class Unsupported(PageStepError):
 
 class Closed(PageStepError):
     """The store, view or codec was closed before."""
+
+
+class GonePage(PageStepError, LookupError):
+    """A page whose bytes were given up for good, as those of ``once`` are after start-up."""
 
 
 class BadImage(PageStepError, ValueError):
@@ -108,6 +161,39 @@ class RomTooLarge(PageStepError):
     """The image does not fit into a ROM image of the size asked for."""
 
 
+class PoolExhausted(PageStepError, MemoryError):
+    """A pool has no free run of bytes that is long enough.
+
+    Attributes:
+        size: Bytes that were asked for.
+        largest: Bytes of the largest block that could be had instead.
+        free: Bytes that are free, in runs that are too short.
+    """
+
+    def __init__(self, message: str, *, size: int = 0, largest: int = 0, free: int = 0) -> None:
+        """Say it in one line, and keep the numbers."""
+        super().__init__(message)
+        self.size = size
+        self.largest = largest
+        self.free = free
+
+
+class DoubleFree(PageStepError):
+    """A block of a pool that was freed before."""
+
+
+class UseAfterFree(PageStepError):
+    """A block of a pool was used that was freed before, or free memory was written to."""
+
+
+class NotABlock(PageStepError, LookupError):
+    """Something that the pool never gave out."""
+
+
+class PoolOverrun(PageStepError, IndexError):
+    """Bytes beyond the end of a pool's block."""
+
+
 _BY_CODE: dict[int, type[PageStepError]] = {
     -1: SystemMemoryError,
     -2: InvalidArgument,
@@ -123,6 +209,17 @@ _BY_CODE: dict[int, type[PageStepError]] = {
     **dict.fromkeys(range(-17, -11), BadRom),
     -18: Unsupported,
     -19: AbsentPage,
+    -20: InAtomicSection,
+    -21: LockOrder,
+    -22: PagerFault,
+    -23: StoreReentry,
+    -24: PagedPoolInPager,
+    -25: GonePage,
+    -30: PoolExhausted,
+    -31: DoubleFree,
+    -32: UseAfterFree,
+    -33: NotABlock,
+    -34: PoolOverrun,
 }
 
 

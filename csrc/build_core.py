@@ -11,7 +11,16 @@ from pathlib import Path
 
 from cffi import FFI
 
-_PARTS = ("error.h", "ids.h", "codec.h", "rom.h", "store.h", "rom_reader.h")
+_PARTS = (
+    "error.h",
+    "ids.h",
+    "codec.h",
+    "rom.h",
+    "store.h",
+    "discipline.h",
+    "heap.h",
+    "rom_reader.h",
+)
 _INCLUDE = Path(__file__).with_name("include") / "pagestep"
 
 

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: MIT
-"""The page store: images, policy, traces."""
+"""The page store: images, policy, discipline, traces."""
 
 from ._files import WrittenBeside
 from ._page_store import PageStore
+from ._pool import NonPagedPool, PagedPool, PoolBlock, PoolStats
 from ._replay import Replay, replay
 from ._size import parse_size, show_size
 from ._stats import Stats, TierStats
+from .discipline import StoreLock
 from .image import Image, Segment
 from .policy import Explanation, Level, PagePolicy, RuleSet, Tier, decide, include_folder
 from .rom import Rom, RomCheck, RomImage, RomPlan, build_rom
@@ -14,8 +16,12 @@ __all__ = [
     "Explanation",
     "Image",
     "Level",
+    "NonPagedPool",
     "PagePolicy",
     "PageStore",
+    "PagedPool",
+    "PoolBlock",
+    "PoolStats",
     "Replay",
     "Rom",
     "RomCheck",
@@ -24,6 +30,7 @@ __all__ = [
     "RuleSet",
     "Segment",
     "Stats",
+    "StoreLock",
     "Tier",
     "TierStats",
     "WrittenBeside",

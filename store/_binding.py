@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 __all__ = [
     "PageFrame",
     "check",
-    "check_pages",
     "ffi",
     "lib",
     "page_number_array",
@@ -47,18 +46,40 @@ _REMEDIES = {
     lib.PGS_E_PINNED: "it is pinned, or of level PINNED; unpin it first",
     lib.PGS_E_DIRTY: "it was written to, and no other tier has its bytes; page it out instead",
     lib.PGS_E_INVALID: "an argument is out of range",
+    lib.PGS_E_WOULD_FAULT: (
+        "it is in no frame, and this thread is in an atomic section, which must not wait for it; "
+        "pin it before the section begins, with store.pinned(...)"
+    ),
+    lib.PGS_E_ATOMIC: (
+        "this thread is in an atomic section, and it may have to wait for a page; do it before "
+        "the section begins"
+    ),
+    lib.PGS_E_PAGER: (
+        "this thread is the pager, and the page can leave its frame: to have it back the pager "
+        "would need itself; make it PINNED, or pin it beforehand"
+    ),
+    lib.PGS_E_REENTRY: (
+        "this is called from a backing of the same store, which is waiting for it; a backing must "
+        "find its bytes elsewhere"
+    ),
+    lib.PGS_E_PAGER_POOL: (
+        "this thread is the pager, and a paged pool's memory can leave its frames; use a "
+        "non-paged pool"
+    ),
+    lib.PGS_E_GONE: "its bytes were given up for good when start-up ended",
     lib.PGS_E_ROM_ABSENT: (
         "it was left out of the ROM image; open the store with the image beside it, which has it"
     ),
 }
 
 
-def check(code: int, what: str) -> None:
+def check(code: int, what: str, page_no: int | None = None) -> None:
     """Raise the exception for a negative code of the core.
 
     Args:
         code: What a function of the core returned.
         what: What was being done, for the message.
+        page_no: To which page, if to one.
 
     Raises:
         PageStepError: A subclass, by the code.
@@ -66,24 +87,9 @@ def check(code: int, what: str) -> None:
     if code < 0:
         remedy = _REMEDIES.get(code)
         reason = remedy or ffi.string(lib.pgs_error_text(code)).decode()
-        raise error_for(code, f"{what}: {reason}")
-
-
-def check_pages(code: int, statuses: Any, page_nos: npt.NDArray[np.uint64], verb: str) -> None:
-    """Raise for the first page whose status is an error.
-
-    Args:
-        code: What the batch call returned.
-        statuses: int32 per page, or None where the batch stopped at the first error.
-        page_nos: Page numbers, shape (n,).
-        verb: What was being done to them, for the message.
-    """
-    if code == 0:
-        return
-    for page_no, status in zip(page_nos.tolist(), statuses, strict=True):
-        if status < 0:
-            check(status, f"page {page_no} cannot be {verb}")
-    check(code, f"pages cannot be {verb}")
+        error = error_for(code, f"{what}: {reason}")
+        error.page_no = page_no
+        raise error
 
 
 def readable(buffer: AnyBuffer, name: str) -> Any:

@@ -4,32 +4,25 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator, Iterable
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
-from pagestep.codecs import Codec, filter_for
-from pagestep.codecs.closing import Closing
-from pagestep.codecs.errors import BudgetExceeded, Closed, InvalidArgument, NoSuchPage
+from pagestep.codecs import Codec
+from pagestep.codecs.errors import InvalidArgument
 
-from ._backing import check_pair, close_backing, open_backing
-from ._binding import (
-    PageFrame,
-    check,
-    check_pages,
-    ffi,
-    lib,
-    page_number_array,
-    readable,
-    writable,
-)
+from ._binding import check, ffi, lib, page_number_array, readable, writable
+from ._pool import NonPagedPool, PagedPool
+from ._settings import Settings
 from ._size import parse_size
 from ._stats import Stats, snapshot
+from ._store_discipline import DisciplinedStore
+from ._where import Where
 from .image import Image
-from .policy import Level
+from .policy import Level, RuleSet, decide
 from .rom import Rom
 from .rom._reader import coder_sets_for
 
@@ -38,16 +31,10 @@ if TYPE_CHECKING:
 
 __all__ = ["PageStore"]
 
-Where = int | str | range | Iterable[int]
-
 _read_page = lib.pgs_read_page  # looked up once: it is the shortest call there is
-_POLICIES = {"s3fifo": lib.PGS_POLICY_S3FIFO, "lru": lib.PGS_POLICY_LRU}
-# What a store costs beside its pages: tables, coders, a dictionary. Only used to size
-# the budget of a store that was given none.
-_SLACK_BYTES = 4 << 20
 
 
-class PageStore(Closing):
+class PageStore(DisciplinedStore):
     """The pages of an image, in the tier that each has earned, within a budget of RAM.
 
     Made by ``PageStore.open``. Every method may be called from any thread; ``close`` lets
@@ -60,68 +47,24 @@ class PageStore(Closing):
         page_size: Bytes of a page.
     """
 
-    def __init__(
-        self,
-        image: Image | None,
-        *,
-        rom: Rom | None = None,
-        ram: int | str | None = None,
-        codec: str | Codec = "lz4",
-        codec_level: int | None = None,
-        dictionary: bytes = b"",
-        policy: str = "s3fifo",
-        pool_percent: int = 25,
-        timed: bool = False,
-        scratch: bool | str | os.PathLike[str] = False,
-    ) -> None:
-        """Take what is open, and stays the caller's to close; see ``open`` for the arguments."""
-        of = image or rom
-        if of is None:
-            raise InvalidArgument("a store needs an image, a ROM image (rom=), or both")
-        if image is not None and rom is not None:
-            check_pair(image, rom)
-        self.image: Image | Rom = of
-        self.rom = rom
-        self.page_count: int = of.page_count
-        self.page_size: int = of.page_size
-        self._owned = ExitStack()
-        self._local = PageFrame(of.page_size)
-        if isinstance(codec, str):
-            codec = Codec(
-                codec,
-                level=codec_level,
-                filter=filter_for(of.arch),
-                dictionary=dictionary,
-                page_size=of.page_size,
-            )
-        if codec.page_size != of.page_size:
-            raise InvalidArgument(
-                f"the codec is for pages of {codec.page_size} bytes, and the image has pages of "
-                f"{of.page_size}: make one with page_size={of.page_size}"
-            )
-        # What the core uses must go after it; and it goes with the last reference, of which
-        # a call that is under way, and a view, have one of their own.
-        kept = [codec.handle]
-        self._handle: Any = ffi.gc(
-            self._open_core(ram, policy, pool_percent, timed),
-            _closer(kept),
-        )
-        self._object = self._add_object(open_backing(image, rom, scratch, kept), codec.handle)
-
     @classmethod
     def open(
         cls,
         image: str | os.PathLike[str] | Image | AnyBuffer | None = None,
         *,
         rom: str | os.PathLike[str] | Rom | AnyBuffer | None = None,
+        rules: str | os.PathLike[str] | RuleSet | None = None,
         ram: int | str | None = None,
         page_size: int | None = None,
         codec: str | Codec = "lz4",
         codec_level: int | None = None,
+        cold_codec: str | Codec | None = None,
         dictionary: bytes = b"",
         policy: str = "s3fifo",
         pool_percent: int = 25,
         timed: bool = False,
+        verify: bool = False,
+        audit: bool = False,
         scratch: bool | str | os.PathLike[str] = False,
         base: int | None = None,
     ) -> Self:
@@ -134,17 +77,27 @@ class PageStore(Closing):
             rom: A ROM image of it: its path, its bytes, or a ``Rom``, which stays the caller's
                 to close. Pages are read from it; the image gives those that were left out of
                 it. What reading it takes in RAM counts against the budget.
+            rules: What the image's pages are for: a file of rules (docs/RULES.md), or what
+                ``RuleSet.load`` gave. What they do not speak of is then ``PINNED``, and so it
+                is for an image with tags; else every page is ``NORMAL``.
             ram: The budget: frames, compressed pool and metadata together, in bytes or as
                 text such as ``"8MiB"``. None: enough for every page.
             page_size: Bytes of a page, a power of two from 512 to 65536; None is 4096. An
                 ``Image`` and a ``rom`` have their own.
             codec: The name of the codec of compressed pages, or a ``Codec``.
             codec_level: The codec's level; None is its default.
+            cold_codec: A denser codec, for pages that rules or levels have coded so, and for
+                pages that stay cold when room is needed. It takes RAM of its own.
             dictionary: Bytes that pages are likely to share; see
                 ``pagestep.codecs.train_dictionary``.
-            policy: Who leaves: ``"s3fifo"`` or ``"lru"``.
+            policy: Who leaves: ``"s3fifo"`` or ``"lru"``; for tests ``"random"``, and
+                ``"worst"``, the page that LRU would keep longest.
             pool_percent: How much of the budget clean compressed pages may take.
             timed: Measure the time of every fault.
+            verify: Run under the verifier: whenever an atomic section begins, a pin is taken
+                back or a lock is taken, every page leaves its frame that may.
+            audit: Hold every eviction against all frames that could have gone instead; see
+                ``Stats.audit``.
             scratch: Let written pages go to a temporary file, made in this folder (True:
                 in the system's own), when RAM is short. Else they stay in RAM, compressed,
                 and a write is refused when there is no room.
@@ -156,8 +109,9 @@ class PageStore(Closing):
         Raises:
             BadImage: The image cannot be read.
             BadRom: The ROM image cannot be read, or is another image's.
+            BadRules: The rules cannot be read.
             BudgetExceeded: ``ram`` cannot hold the page table, what reading the ROM image
-                takes, and the fewest frames.
+                takes, the pages that are ``PINNED``, and the fewest frames.
             InvalidArgument: An argument is out of range.
         """
         with ExitStack() as opened:
@@ -171,91 +125,26 @@ class PageStore(Closing):
                 image = opened.enter_context(
                     Image.open(image, page_size=page_size, base=base, raw=raw)
                 )
-            store = cls(
-                image,
-                rom=rom,
+            how = Settings(
                 ram=ram,
                 codec=codec,
                 codec_level=codec_level,
+                cold_codec=cold_codec,
                 dictionary=dictionary,
                 policy=policy,
                 pool_percent=pool_percent,
                 timed=timed,
+                verify=verify,
+                audit=audit,
                 scratch=scratch,
             )
+            store = cls(image, rom, how)
+            if image is not None:
+                store._apply(decide(image, _rules(rules)))
+            elif rules is not None:
+                raise InvalidArgument("rules speak of an image: open the store with it too")
             store._owned = opened.pop_all()
         return store
-
-    def _open_core(self, ram: int | str | None, policy: str, pool_percent: int, timed: bool) -> Any:
-        if policy not in _POLICIES:
-            raise InvalidArgument(f"policy is {policy!r}: it is one of {', '.join(_POLICIES)}")
-        if not 0 <= pool_percent <= 100:
-            raise InvalidArgument(f"pool_percent is {pool_percent}: it is from 0 to 100")
-        budget = self._ample_ram() if ram is None else parse_size(ram, "ram")
-        params = ffi.new("struct pgs_store_params *")
-        params.struct_size = ffi.sizeof("struct pgs_store_params")
-        params.page_size = self.page_size
-        params.budget_bytes = budget
-        params.policy = _POLICIES[policy]
-        params.flags = lib.PGS_STORE_TIMED if timed else 0
-        params.pool_percent = pool_percent
-        handle = ffi.new("pgs_store **")
-        code = lib.pgs_store_open(params, handle)
-        if code == lib.PGS_E_BUDGET:
-            raise BudgetExceeded(
-                f"{budget} bytes cannot hold the fewest frames of {self.page_size} bytes that a "
-                "store needs, and what it keeps beside them: raise `ram`"
-            )
-        check(code, f"a store of {self.page_size}-byte pages cannot be opened in {budget} bytes")
-        return handle[0]
-
-    def _ample_ram(self) -> int:
-        entry_bytes = int(lib.pgs_store_entry_bytes())
-        pages = self.page_count * (self.page_size + entry_bytes) * 5 // 4
-        return pages + _SLACK_BYTES + (self.rom.memory_bytes if self.rom else 0)
-
-    def _add_object(self, backing: Any, codec: Any) -> int:
-        image = self.image
-        number = ffi.new("uint32_t *")
-        code = lib.pgs_object_add(
-            self._handle, self.page_count, image.base, backing, codec.pointer, number
-        )
-        if code < 0:
-            close_backing(backing)
-        check(code, f"{image.name} with {self.page_count} pages does not go into the store")
-        return int(number[0])
-
-    # -- life ---------------------------------------------------------------------------
-
-    def close(self) -> None:
-        """Close the store. Views that are alive stay valid. A second call does nothing."""
-        self._handle = None
-        self._owned.close()
-
-    def __repr__(self) -> str:
-        """Say what it is a store of."""
-        state = "closed" if self._handle is None else f"{self.page_count} pages"
-        return f"<PageStore of {self.image.name}: {state}>"
-
-    def __len__(self) -> int:
-        """Return the number of pages."""
-        return self.page_count
-
-    @property
-    def core(self) -> Any:
-        """The ``pgs_store *`` itself, for those who call the C interface beside this one."""
-        return self._core()
-
-    @property
-    def object_no(self) -> int:
-        """The number that the image has in the C interface."""
-        return self._object
-
-    def _core(self) -> Any:
-        handle = self._handle
-        if handle is None:
-            raise Closed(f"the store of {self.image.name} is closed; open it again")
-        return handle
 
     # -- reading and writing ------------------------------------------------------------
 
@@ -280,7 +169,7 @@ class PageStore(Closing):
         except OverflowError:
             code = lib.PGS_E_RANGE
         if code:
-            check(code, f"page {page_no} cannot be read")
+            self._check_page(code, page_no, "read")
         return local.to_bytes()
 
     def read_into(
@@ -317,7 +206,7 @@ class PageStore(Closing):
             # Once more, page by page, to say which it was.
             statuses = ffi.new("int32_t[]", numbers.size)
             code = lib.pgs_read(core, self._object, pointer, numbers.size, flags, target, statuses)
-            check_pages(code, statuses, numbers, "read")
+            self._check_pages(code, statuses, numbers, "read")
 
     def write(self, page_no: int, data: AnyBuffer, *, offset: int = 0) -> None:
         """Write bytes of one page. The image's file is never written to.
@@ -344,7 +233,7 @@ class PageStore(Closing):
             code = lib.pgs_write_part(
                 self._core(), self._object, number, offset, source, len(source)
             )
-        check(code, f"page {page_no} cannot be written")
+        self._check_page(code, page_no, "written")
 
     def write_from(
         self, page_nos: Iterable[int] | npt.NDArray[np.integer[Any]], data: AnyBuffer
@@ -371,7 +260,7 @@ class PageStore(Closing):
             source,
             statuses,
         )
-        check_pages(code, statuses, numbers, "written")
+        self._check_pages(code, statuses, numbers, "written")
 
     def view(self, page_no: int) -> memoryview:
         """Return a page's frame, without a copy and read-only.
@@ -386,11 +275,11 @@ class PageStore(Closing):
         core = self._core()
         address = ffi.new("const void **")
         code = lib.pgs_view(core, self._object, number, address)
-        check(code, f"page {page_no} cannot be pinned for a view")
+        self._check_page(code, page_no, "pinned for a view")
         one = ffi.new("uint64_t *", number)
         frame = ffi.gc(
             ffi.cast("const unsigned char *", address[0]),
-            _unpinner(core, self._object, one),
+            _unpinner(core, self._object, one, self._kept),
         )
         return memoryview(ffi.buffer(frame, self.page_size)).toreadonly()
 
@@ -435,64 +324,6 @@ class PageStore(Closing):
         """
         self._move(lib.pgs_discard, where, "discarded")
 
-    def pin(self, where: Where) -> None:
-        """Pin pages into frames, all or none. Pins are counted.
-
-        Raises:
-            BudgetExceeded: Not all of them can be held; none is.
-        """
-        numbers = self._pages(where)
-        code = lib.pgs_pin(
-            self._core(), self._object, ffi.from_buffer("uint64_t[]", numbers), numbers.size
-        )
-        check(code, f"{_describe(where)} cannot be pinned")
-
-    def unpin(self, where: Where) -> None:
-        """Take back one pin of each page.
-
-        Raises:
-            InvalidArgument: One is not pinned.
-        """
-        numbers = self._pages(where)
-        code = lib.pgs_unpin(
-            self._core(), self._object, ffi.from_buffer("uint64_t[]", numbers), numbers.size
-        )
-        check(code, f"{_describe(where)} cannot be unpinned")
-
-    @contextmanager
-    def pinned(self, where: Where) -> Generator[None]:
-        """Pin pages for the length of a ``with`` block."""
-        numbers = self._pages(where)
-        self.pin(numbers)
-        try:
-            yield
-        finally:
-            if self._handle is not None:
-                self.unpin(numbers)
-
-    def set_level(self, where: Where, level: Level) -> None:
-        """Set how gladly pages leave RAM.
-
-        ``Level.PINNED`` pages them in at once and holds them.
-
-        Raises:
-            BudgetExceeded: They cannot all be held; pages of runs before stay changed.
-            InvalidArgument: There is no such level.
-        """
-        try:
-            level = Level(level)
-        except ValueError:
-            raise InvalidArgument(
-                f"level {level!r}: one of {', '.join(Level.__members__)}"
-            ) from None
-        numbers = self._pages(where)
-        core = self._core()
-        breaks = np.flatnonzero(np.diff(numbers.astype(np.int64)) != 1) + 1
-        for run in np.split(numbers, breaks):
-            if run.size:
-                code = lib.pgs_set_level(core, self._object, int(run[0]), run.size, level)
-                check(code, f"{_describe(where)} cannot be made {level.name}")
-
     def set_ram(self, ram: int | str) -> None:
         """Change the budget; pages leave until it holds.
 
@@ -507,52 +338,71 @@ class PageStore(Closing):
         """Take a snapshot of what the store holds and has done."""
         return snapshot(self._core())
 
-    # -- helpers ------------------------------------------------------------------------
+    # -- pools --------------------------------------------------------------------------
 
-    def _page_no(self, page_no: int) -> int:
-        if not 0 <= page_no < self.page_count:
-            raise NoSuchPage(f"page {page_no} does not exist: there are {self.page_count}")
-        return page_no
+    def paged_pool(
+        self, size: int | str, *, level: Level = Level.NORMAL, block_reserve: int = 0
+    ) -> PagedPool:
+        """Open a pool of memory whose pages leave RAM and fault like an image's.
 
-    def _pages(self, where: Where) -> npt.NDArray[np.uint64]:
-        if isinstance(where, str):
-            found = [s for s in self.image.segments if s.name == where]
-            if not found:
-                names = ", ".join(s.name for s in self.image.segments[:8])
-                raise NoSuchPage(f"no segment is named {where!r}; there are {names}, ...")
-            return page_number_array(
-                np.concatenate([np.arange(s.pages.start, s.pages.stop) for s in found])
-            )
-        if isinstance(where, int | np.integer):
-            return page_number_array([self._page_no(int(where))])
-        return page_number_array(where)
+        Args:
+            size: Bytes, or text such as ``"1MiB"``; rounded up to whole pages.
+            level: How gladly its pages leave RAM; not ``PINNED``.
+            block_reserve: So many blocks never need RAM to be found when they are allocated.
+
+        Raises:
+            BudgetExceeded: There is no room for its page table.
+            InvalidArgument: An argument is out of range.
+        """
+        pool = PagedPool(
+            self._core(),
+            self._kept,
+            self._codec.handle.pointer,
+            size,
+            level=level,
+            block_reserve=block_reserve,
+        )
+        self._pools.add(pool)
+        return pool
+
+    def nonpaged_pool(self, size: int | str, *, block_reserve: int = 0) -> NonPagedPool:
+        """Open a pool of memory that stays in RAM; all of it is taken now, or none.
+
+        Args:
+            size: Bytes, or text such as ``"64KiB"``; rounded up to whole pages.
+            block_reserve: So many blocks never need RAM to be found when they are allocated.
+
+        Raises:
+            BudgetExceeded: The budget has no room for it, beside what must stay.
+            InvalidArgument: An argument is out of range.
+        """
+        pool = NonPagedPool(self._core(), self._kept, size, block_reserve=block_reserve)
+        self._pools.add(pool)
+        return pool
 
     def _move(self, move: Any, where: Where, verb: str) -> None:
         numbers = self._pages(where)
         statuses = ffi.new("int32_t[]", max(1, numbers.size))
         pointer = ffi.from_buffer("uint64_t[]", numbers)
         code = move(self._core(), self._object, pointer, numbers.size, statuses)
-        check_pages(code, statuses, numbers, verb)
+        self._check_pages(code, statuses, numbers, verb)
 
 
-def _closer(kept: list[Any]) -> Callable[[Any], None]:
-    """Return what closes a core; ``kept`` lives as long as that is not done."""
-
-    def close(core: Any) -> None:
-        lib.pgs_store_close(core)
-        kept.clear()
-
-    return close
+def _rules(rules: str | os.PathLike[str] | RuleSet | None) -> RuleSet | None:
+    return rules if rules is None or isinstance(rules, RuleSet) else RuleSet.load(rules)
 
 
-def _unpinner(core: Any, object_no: int, page_no: Any) -> Callable[[Any], None]:
-    """Return what takes back the pin of a view, which keeps the core alive until then."""
-    return lambda _: lib.pgs_unpin(core, object_no, page_no, 1)
+def _unpinner(
+    core: Any, object_no: int, page_no: Any, open_store: list[Any]
+) -> Callable[[Any], None]:
+    """Return what takes back the pin of a view, which keeps the core alive until then.
 
+    Where both are part of one cycle of garbage, the core may go first nevertheless, and has
+    emptied ``open_store`` then.
+    """
 
-def _describe(where: Where) -> str:
-    if isinstance(where, str):
-        return f"segment {where}"
-    if isinstance(where, int):
-        return f"page {where}"
-    return "the pages"
+    def unpin(_: Any) -> None:
+        if open_store:
+            lib.pgs_unpin(core, object_no, page_no, 1)
+
+    return unpin

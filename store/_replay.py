@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 __all__ = ["Replay", "replay"]
 
 _CHUNK_EVENTS = 1 << 16
+# The mark that recordings of Linux have where its first program runs. What only start-up
+# needed is free by then; free_initmem itself, an earlier mark, still uses some of it.
+_STARTUP_ENDS = "run_init_process"
 
 
 @dataclass
@@ -33,6 +37,7 @@ class Replay:
         verified: Of these, pages compared byte by byte with what they must hold.
         samples: The store at regular moments; the last one is the end.
         marks: Time and name of the trace's phases.
+        given_up: Pages whose bytes were given up when start-up ended.
         stats: The store's statistics at the end.
     """
 
@@ -40,6 +45,7 @@ class Replay:
     verified: int = 0
     samples: list[Sample] = field(default_factory=list[Sample])
     marks: list[tuple[int, str]] = field(default_factory=list[tuple[int, str]])
+    given_up: int = 0
     stats: Stats | None = None
 
     def note(self, time: int, stats: Stats) -> None:
@@ -68,6 +74,7 @@ def replay(
     blocks: Iterator[Block],
     *,
     sample_events: int = _CHUNK_EVENTS,
+    startup_ends: str = _STARTUP_ENDS,
     progress: Callable[[int], Any] | None = None,
 ) -> Replay:
     """Make the accesses of a trace in order, each page in a frame as a processor needs it.
@@ -79,6 +86,7 @@ def replay(
         store: A store over the trace's image; its pages are written to.
         blocks: A ``Trace``, or what ``trace.generate`` makes.
         sample_events: Take a sample of the store after so many events.
+        startup_ends: The mark at which the store's ``end_of_startup`` is called.
         progress: Called with the number of events done since the last call.
 
     Returns:
@@ -88,6 +96,7 @@ def replay(
         CorruptPage: A page was not what it must be.
         BadTrace: The trace speaks of a page that the image does not have.
         BudgetExceeded: The budget cannot hold what the trace has dirtied.
+        GonePage: The trace touches what was given up when start-up ended.
     """
     shadow = np.array(store.image.flat(), copy=True)
     result = Replay()
@@ -102,13 +111,20 @@ def replay(
         for index, name in block.marks:
             at = min(index, len(pages) - 1)
             result.marks.append((int(block.times[at]) if len(pages) else 0, name))
-        for start in range(0, len(pages), sample_events):
-            end = min(start + sample_events, len(pages))
+        ends = {index for index, name in block.marks if name == startup_ends}
+        for start, end in pairwise(_steps(len(pages), sample_events, ends)):
+            if start in ends:
+                result.given_up += store.end_of_startup()
             _play(store, pages[start:end], kinds[start:end], result, shadow)
             result.note(int(block.times[end - 1]), store.stats())
             if progress:
                 progress(end - start)
     return result
+
+
+def _steps(count: int, most: int, more: set[int]) -> list[int]:
+    """Return where to stop on the way to ``count``: after ``most`` events, and at ``more``."""
+    return sorted({*range(0, count, most), *more, count})
 
 
 def _play(store: PageStore, pages: Any, kinds: Any, result: Replay, shadow: Any) -> None:

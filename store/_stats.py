@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ._binding import ffi, lib
+from ._binding import check, ffi, lib
 from .policy import Level
 
 __all__ = ["Stats", "TierStats", "snapshot"]
@@ -65,6 +65,11 @@ class Stats:
         corrupt: Page-ins refused because of their bytes.
         by_tier: Faults by where the page was found: ``compressed``, ``same`` (one repeated
             word), ``rom``, ``disk``, ``zero`` (never written).
+        audited: Evictions that were held against all frames; 0 where the store is not audited.
+        shortfalls: Of these, by how far the victim fell short of the greatest idle time times
+            weight: [0] not at all, [k] by less than 2**k times, and not less than 2**(k-1).
+        held_victims: Of these, pages that were pinned or ``PINNED``: never.
+        fresh_victims: Of these, pages that the same thread had just faulted in.
         by_level: Faults by level name.
         pages_by_level: Pages by level name.
         hot_by_level: Pages in frames by level name.
@@ -93,6 +98,10 @@ class Stats:
     discards: int
     writebacks: int
     corrupt: int
+    audited: int
+    held_victims: int
+    fresh_victims: int
+    shortfalls: tuple[int, ...]
     by_tier: dict[str, TierStats]
     by_level: dict[str, int]
     pages_by_level: dict[str, int]
@@ -111,16 +120,17 @@ class Stats:
 _PLAIN = [
     name
     for name in Stats.__dataclass_fields__
-    if name not in ("by_tier", "by_level", "pages_by_level", "hot_by_level")
+    if name not in ("by_tier", "by_level", "pages_by_level", "hot_by_level", "shortfalls")
 ]
 
 
 def snapshot(store: Any) -> Stats:
     """Take the statistics of a ``pgs_store *``."""
     raw = ffi.new("struct pgs_stats *")
-    lib.pgs_store_stats(store, raw)
+    check(lib.pgs_store_stats(store, raw), "statistics cannot be taken")
     return Stats(
         **{name: int(getattr(raw, name)) for name in _PLAIN},
+        shortfalls=tuple(raw.shortfalls),
         by_tier={
             name: TierStats(int(raw.faults[i]), int(raw.fault_bytes[i]), int(raw.fault_ns[i]))
             for name, i in _SOURCES.items()

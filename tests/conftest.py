@@ -4,10 +4,28 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from fetch_kernel import CannotFetch, fetch
+from pagestep import PageStore
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--verifier",
+        choices=["s3fifo", "random", "worst"],
+        help="every store runs under the verifier, and evicts in this order, unless a test says "
+        "otherwise",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    policy = config.getoption("--verifier")
+    if policy:
+        open_store: Any = PageStore.open
+        open_store.__func__.__kwdefaults__.update(verify=True, policy=policy)
 
 
 def _kernel(name: str) -> Path:

@@ -22,7 +22,7 @@ def level_table() -> str:
         rows.append(
             (
                 f"`{level.name}`",
-                str(traits.weight) if traits.weight else "no candidate",
+                str(level.weight) if level.weight else "no candidate",
                 traits.ram_codec or "none",
                 traits.rom_codec,
                 f"{traits.expected_reads:g}",

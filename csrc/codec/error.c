@@ -44,6 +44,28 @@ const char *pgs_error_text(int error)
         return "the ROM image needs a codec or branch filter that this reader lacks";
     case PGS_E_ROM_ABSENT:
         return "the page was left out of the ROM image";
+    case PGS_E_ATOMIC:
+        return "not allowed in an atomic section";
+    case PGS_E_LOCK_ORDER:
+        return "locks are taken in an order that can deadlock";
+    case PGS_E_PAGER:
+        return "the pager needs a page that can leave";
+    case PGS_E_REENTRY:
+        return "a backing called the store that called it";
+    case PGS_E_PAGER_POOL:
+        return "the pager needs memory of a paged pool";
+    case PGS_E_GONE:
+        return "the page's bytes were given up for good";
+    case PGS_E_HEAP_EXHAUSTED:
+        return "the pool has no free run that is long enough";
+    case PGS_E_HEAP_DOUBLE_FREE:
+        return "the block was freed before";
+    case PGS_E_HEAP_USE_AFTER_FREE:
+        return "freed memory was used";
+    case PGS_E_HEAP_NOT_A_BLOCK:
+        return "not a block of this pool";
+    case PGS_E_HEAP_OVERRUN:
+        return "bytes beyond the block's end";
     default:
         return "unknown error";
     }

@@ -7,7 +7,9 @@
 #define PAGESTEP_H
 
 #include "pagestep/codec.h"
+#include "pagestep/discipline.h"
 #include "pagestep/error.h"
+#include "pagestep/heap.h"
 #include "pagestep/ids.h"
 #include "pagestep/rom.h"
 #include "pagestep/rom_reader.h"

@@ -302,17 +302,12 @@ int pool_alloc(struct pool *pool, struct pool_key key, uint32_t size, struct poo
     return error;
 }
 
-static void free_locked(struct pool *pool, pool_place place)
+/* Takes `length` bytes at `offset` out of use: the segment's tail, or a hole. */
+static void give_up(struct pool *pool, uint64_t offset, uint32_t length)
 {
-    uint64_t offset = (uint64_t)place * POOL_UNIT;
     uint32_t index = (uint32_t)(offset / pool->segment_size);
     struct pool_segment *segment = &pool->segments[index];
-    struct header *header = header_at(pool, offset);
-    uint32_t length = object_length(header);
-    assert(header->object != POOL_NO_OBJECT);
     count(&pool->object_bytes, -(int64_t)length);
-    count(&pool->stored_bytes, -(int64_t)(header->size_less_1 + 1));
-    count(&pool->object_count, -1);
     if (offset + length == start_of(pool, index) + segment->tail) {
         set_tail(pool, index, segment->tail - length);
     } else {
@@ -323,6 +318,31 @@ static void free_locked(struct pool *pool, pool_place place)
         segment->hole_bytes = 0;
         set_tail(pool, index, 0);
     }
+}
+
+static void free_locked(struct pool *pool, pool_place place)
+{
+    uint64_t offset = (uint64_t)place * POOL_UNIT;
+    struct header *header = header_at(pool, offset);
+    assert(header->object != POOL_NO_OBJECT);
+    count(&pool->stored_bytes, -(int64_t)(header->size_less_1 + 1));
+    count(&pool->object_count, -1);
+    give_up(pool, offset, object_length(header));
+}
+
+void pool_trim(struct pool *pool, pool_place place, uint32_t size)
+{
+    uint64_t offset = (uint64_t)place * POOL_UNIT;
+    pthread_mutex_lock(&pool->lock);
+    struct header *header = header_at(pool, offset);
+    uint32_t before = object_length(header);
+    assert(size > 0 && size <= header->size_less_1 + 1u);
+    count(&pool->stored_bytes, -(int64_t)(header->size_less_1 + 1u - size));
+    header->size_less_1 = (uint16_t)(size - 1);
+    uint32_t length = object_length(header);
+    if (length < before)
+        give_up(pool, offset + length, before - length);
+    pthread_mutex_unlock(&pool->lock);
 }
 
 void pool_free(struct pool *pool, pool_place place)

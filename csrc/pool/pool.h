@@ -89,6 +89,9 @@ int pool_alloc(struct pool *pool, struct pool_key key, uint32_t size, struct poo
 /* Frees an object. The caller has it claimed, or is its owner. */
 void pool_free(struct pool *pool, pool_place place);
 
+/* Makes an object shorter; its first `size` bytes stay. As pool_free. */
+void pool_trim(struct pool *pool, pool_place place, uint32_t size);
+
 /* Where an object's bytes are, and how many. Valid while it cannot move. */
 unsigned char *pool_bytes(const struct pool *pool, pool_place place, uint32_t *size_ret);
 

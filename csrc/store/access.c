@@ -34,12 +34,14 @@ static bool worth_a_frame(const struct job *job, uint64_t word)
 
 int page_claim_hot(const struct job *job)
 {
-    page_claim(job->store, job->page);
+    int error = page_claim_to_use(job);
+    if (error)
+        return error;
     if (page_load(job->page) & PAGE_HOT) {
         note_use(job);
         return PGS_OK;
     }
-    int error = page_bring_in(job);
+    error = page_bring_in(job);
     if (error)
         page_publish(job->store, job->page, 0, 0);
     return error;
@@ -50,7 +52,9 @@ static int read_through(const struct job *job, uint64_t word, void *out)
     pgs_store *store = job->store;
     /* The clock is shared: it is paid at the end of the call. */
     uint64_t clock = clock_of(store) + ++job->worker->ticks_owed;
-    int error = page_fetch(job, word, out);
+    int error = page_may_fault(job);
+    if (!error)
+        error = page_fetch(job, word, out);
     end_fetch(job->page, stamp_of(store, clock));
     return error;
 }
@@ -62,25 +66,52 @@ static int compare(const struct job *job, const void *expected)
     return memcmp(bytes, expected, job->store->page_size) ? PGS_E_CORRUPT : PGS_OK;
 }
 
-int page_compare(const struct job *job, void *expected)
+/* Has the page in a frame, to be read there: held by PAGE_READER where it was
+ * hot, else claimed. */
+static int begin_hot_read(const struct job *job, bool *claimed_ret)
 {
     struct page *page = job->page;
     uint64_t word = page_load(page);
-    int error;
+    int error = page_may_use(job, word);
     bump(&job->worker->counters.reads, 1);
-    while ((word & PAGE_HOT) && !(word & PAGE_BUSY))
+    *claimed_ret = false;
+    while (!error && (word & PAGE_HOT) && !(word & PAGE_BUSY))
         if (page_swap(page, &word, word + PAGE_READER)) {
-            error = compare(job, expected);
             note_use(job);
-            page_end_read(page);
-            return error;
+            return PGS_OK;
         }
-    error = page_claim_hot(job);
+    *claimed_ret = true;
+    return error ? error : page_claim_hot(job);
+}
+
+static void end_hot_read(const struct job *job, bool claimed)
+{
+    if (claimed)
+        page_publish(job->store, job->page, 0, 0);
+    else
+        page_end_read(job->page);
+}
+
+int page_compare(const struct job *job, void *expected)
+{
+    bool claimed;
+    int error = begin_hot_read(job, &claimed);
     if (error)
         return error;
     error = compare(job, expected);
-    page_publish(job->store, page, 0, 0);
+    end_hot_read(job, claimed);
     return error;
+}
+
+int page_read_part(const struct job *job, uint32_t offset, void *out, uint32_t size)
+{
+    bool claimed;
+    int error = begin_hot_read(job, &claimed);
+    if (error)
+        return error;
+    memcpy(out, frame_bytes(job->store, job->page->frame) + offset, size);
+    end_hot_read(job, claimed);
+    return PGS_OK;
 }
 
 static int read_page(const struct job *job, void *out, bool into_frame)
@@ -90,6 +121,9 @@ static int read_page(const struct job *job, void *out, bool into_frame)
     uint64_t word = page_load(page);
     bump(&job->worker->counters.reads, 1);
     for (;;) {
+        int refused = job->section ? page_may_use(job, word) : PGS_OK;
+        if (refused)
+            return refused;
         if (word & PAGE_BUSY) {
             page_await(store, page);
             word = page_load(page);
@@ -146,7 +180,7 @@ int pgs_read(pgs_store *store, uint32_t object, const uint64_t *page_nos, size_t
              uint32_t flags, void *out, int32_t *statuses_ret)
 {
     struct call call;
-    int error = call_begin(&call, store, object, count, statuses_ret);
+    int error = call_begin(&call, store, object, CALL_USES, count, statuses_ret);
     if (error)
         return error;
     for (size_t i = 0; i < count; i++) {
@@ -174,13 +208,15 @@ static void now_dirty(const struct job *job)
 {
     page_drop_copy(job);
     bump(&job->worker->counters.writes, 1);
-    page_publish(job->store, job->page, 0, PAGE_DIRTY);
+    page_publish(job->store, job->page, PAGE_GONE, PAGE_DIRTY);
 }
 
 static int write_page(const struct job *job, void *bytes)
 {
     pgs_store *store = job->store;
-    page_claim(store, job->page);
+    int error = page_claim_to_use(job);
+    if (error)
+        return error;
     uint64_t word = page_load(job->page);
     if (word & PAGE_HOT) {
         memcpy(frame_bytes(store, job->page->frame), bytes, store->page_size);
@@ -189,7 +225,9 @@ static int write_page(const struct job *job, void *bytes)
         /* The old bytes are not needed: no page-in, only a frame. */
         uint32_t frame;
         uint64_t clock = clock_tick(store);
-        int error = frame_take(store, job->worker, &frame);
+        error = page_may_fault(job);
+        if (!error)
+            error = frame_take(store, job->worker, &frame);
         if (error) {
             page_publish(store, job->page, 0, 0);
             return error;
@@ -205,11 +243,14 @@ static int write_page(const struct job *job, void *bytes)
 int pgs_write(pgs_store *store, uint32_t object, const uint64_t *page_nos, size_t count,
               const void *in, int32_t *statuses_ret)
 {
-    return call_for_each(store, object, page_nos, count, statuses_ret, write_page, (void *)(uintptr_t)in);
+    return call_for_each(store, object, CALL_USES, page_nos, count, statuses_ret, write_page,
+                         (void *)(uintptr_t)in);
 }
 
 int page_write_part(const struct job *job, uint32_t offset, const void *bytes, uint32_t size)
 {
+    if (size == job->store->page_size)
+        return write_page(job, (void *)(uintptr_t)bytes);
     int error = page_claim_hot(job);
     if (error)
         return error;
@@ -224,7 +265,7 @@ int pgs_write_part(pgs_store *store, uint32_t object, uint64_t page_no, uint32_t
     struct call call;
     if (offset > store->page_size || size > store->page_size - offset)
         return PGS_E_INVALID;
-    int error = call_begin(&call, store, object, 1, NULL);
+    int error = call_begin(&call, store, object, CALL_USES, 1, NULL);
     if (error)
         return error;
     error = call_select(&call, page_no);

@@ -8,6 +8,7 @@
 
 #include "pagestep/rom_reader.h"
 #include "pagestep/store.h"
+#include "store/section.h"
 
 /* *size_ret is the bytes of a whole page where the backing does not say. */
 static inline uint32_t backing_source(const struct pgs_backing *backing, uint64_t page_no,
@@ -20,6 +21,37 @@ static inline uint32_t backing_source(const struct pgs_backing *backing, uint64_
 static inline uint64_t backing_memory_bytes(const struct pgs_backing *backing)
 {
     return backing->memory_bytes ? backing->memory_bytes(backing->ctx) : 0;
+}
+
+/* The calls of a backing that may do I/O. Whatever they do, they must not come back
+ * to the store: that is found out by the thread. */
+static inline int backing_page_in(const pgs_store *store, const struct pgs_backing *backing,
+                                  uint64_t page_no, void *page)
+{
+    struct backing_call call;
+    backing_call_begin(&call, store);
+    int error = backing->page_in(backing->ctx, page_no, page);
+    backing_call_end(&call);
+    return error;
+}
+
+static inline int backing_page_out(const pgs_store *store, const struct pgs_backing *backing,
+                                   uint64_t page_no, const void *page)
+{
+    struct backing_call call;
+    backing_call_begin(&call, store);
+    int error = backing->page_out(backing->ctx, page_no, page);
+    backing_call_end(&call);
+    return error;
+}
+
+static inline void backing_close(const pgs_store *store, const struct pgs_backing *backing)
+{
+    struct backing_call call;
+    backing_call_begin(&call, store);
+    if (backing->close)
+        backing->close(backing->ctx);
+    backing_call_end(&call);
 }
 
 /* One more owner, who closes it too. */

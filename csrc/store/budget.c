@@ -98,9 +98,11 @@ int pgs_store_set_budget(pgs_store *store, uint64_t budget_bytes)
     uint64_t old = load(&store->budget_bytes);
     if (budget_bytes > store->budget_limit)
         return PGS_E_INVALID;
+    int error = section_may_wait(store);
+    if (error)
+        return error;
     pthread_mutex_lock(&store->object_lock);
     struct worker *worker = worker_take(store);
-    int error = PGS_OK;
     atomic_store(&store->budget_bytes, budget_bytes);
     while (!error && load(&store->used_bytes) > budget_bytes)
         if (!shrink_once(store, worker))

@@ -1,19 +1,36 @@
 /* SPDX-License-Identifier: MIT */
 #include "store/call.h"
 
-int call_begin(struct call *call, pgs_store *store, uint32_t object, size_t count,
-               int32_t *statuses)
+static int begin(struct call *call, pgs_store *store, uint32_t object, enum call_kind kind,
+                 int32_t *statuses)
 {
-    struct worker *worker = worker_take(store);
-    *call = (struct call){.job = {.store = store, .worker = worker, .object_no = object,
-                                  .object = object_of(store, object)},
+    *call = (struct call){.job = {.store = store, .object_no = object,
+                                  .object = object_of(store, object),
+                                  .section = section_find(store)},
                           .statuses = statuses};
-    int error = call->job.object ? worker_prepare(store, worker, call->job.object->codec)
-                                 : PGS_E_RANGE;
-    if (error) {
-        call_refuse(call, count, error);
-        worker_give(worker);
+    struct section *section = call->job.section;
+    if (section_in_backing(store))
+        return PGS_E_REENTRY;
+    if (!call->job.object)
+        return PGS_E_RANGE;
+    if (section_is(section, PGS_SECTION_ATOMIC)) {
+        /* What it may use is in frames, and needs no decoder. */
+        call->job.worker = section->worker;
+        return kind == CALL_MOVES ? PGS_E_ATOMIC : PGS_OK;
     }
+    call->job.worker = worker_take(store);
+    int error = worker_prepare(store, call->job.worker, call->job.object);
+    if (error)
+        worker_give(call->job.worker);
+    return error;
+}
+
+int call_begin(struct call *call, pgs_store *store, uint32_t object, enum call_kind kind,
+               size_t count, int32_t *statuses)
+{
+    int error = begin(call, store, object, kind, statuses);
+    if (error)
+        call_refuse(call, count, error);
     return error;
 }
 
@@ -50,7 +67,8 @@ int call_end(struct call *call)
                                   memory_order_relaxed);
         worker->ticks_owed = 0;
     }
-    worker_give(worker);
+    if (!section_is(call->job.section, PGS_SECTION_ATOMIC))
+        worker_give(worker);
     return call->first_error;
 }
 
@@ -67,11 +85,12 @@ void call_run(struct call *call, const uint64_t *page_nos, size_t count, page_ac
     }
 }
 
-int call_for_each(pgs_store *store, uint32_t object, const uint64_t *page_nos, size_t count,
-                  int32_t *statuses, page_action *action, void *bytes)
+int call_for_each(pgs_store *store, uint32_t object, enum call_kind kind,
+                  const uint64_t *page_nos, size_t count, int32_t *statuses, page_action *action,
+                  void *bytes)
 {
     struct call call;
-    int error = call_begin(&call, store, object, count, statuses);
+    int error = call_begin(&call, store, object, kind, count, statuses);
     if (error)
         return error;
     call_run(&call, page_nos, count, action, bytes);

@@ -15,10 +15,14 @@ struct call {
     int first_error;
 };
 
+/* What a call is for: to use pages, or to move them, which an atomic section
+ * must not. */
+enum call_kind { CALL_USES, CALL_MOVES };
+
 /* Begins a call on `count` pages; after an error it must not be ended, and
  * every status is that error. */
-int call_begin(struct call *call, pgs_store *store, uint32_t object, size_t count,
-               int32_t *statuses);
+int call_begin(struct call *call, pgs_store *store, uint32_t object, enum call_kind kind,
+               size_t count, int32_t *statuses);
 
 /* Gives every page the same error. */
 void call_refuse(struct call *call, size_t count, int error);
@@ -36,11 +40,13 @@ int call_end(struct call *call);
 typedef int page_action(const struct job *job, void *bytes);
 void call_run(struct call *call, const uint64_t *page_nos, size_t count, page_action *action,
               void *bytes);
-int call_for_each(pgs_store *store, uint32_t object, const uint64_t *page_nos, size_t count,
-                  int32_t *statuses, page_action *action, void *bytes);
+int call_for_each(pgs_store *store, uint32_t object, enum call_kind kind,
+                  const uint64_t *page_nos, size_t count, int32_t *statuses, page_action *action,
+                  void *bytes);
 
 /* access.c: one page each */
 int page_compare(const struct job *job, void *expected);
+int page_read_part(const struct job *job, uint32_t offset, void *out, uint32_t size);
 int page_write_part(const struct job *job, uint32_t offset, const void *bytes, uint32_t size);
 /* Claims the page and has it in a frame; a hit is noted. On error it is not claimed. */
 int page_claim_hot(const struct job *job);

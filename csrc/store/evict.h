@@ -40,7 +40,15 @@ struct evict_queue;
 /* Idle time counts in faults, times this. */
 extern const uint32_t evict_weights[PGS_LEVEL_COUNT];
 
-struct evict_queue *evict_open(uint32_t policy, struct frame *frames);
+/* What was found of the victims, where each is held against all others. */
+struct evict_audit {
+    uint64_t evictions;
+    /* [k]: the greatest weighted idle time was below 2^k times the victim's, and not
+     * below 2^(k-1) times; [0]: the victim's was the greatest */
+    uint64_t shortfalls[PGS_SHORTFALL_COUNT];
+};
+
+struct evict_queue *evict_open(uint32_t policy, bool audited, struct frame *frames);
 void evict_close(struct evict_queue *queue);
 
 /* Takes in a frame that has just got a page. `ghost`: it left not long ago. */
@@ -57,5 +65,8 @@ void evict_note(struct evict_queue *queue, uint32_t frame, uint32_t clock);
  * and must not block. NO_FRAME where none may. */
 uint32_t evict_victim(struct evict_queue *queue, uint32_t clock,
                       bool (*claim)(void *ctx, uint32_t frame), void *ctx);
+
+/* What the audit found so far. */
+struct evict_audit evict_audit_of(struct evict_queue *queue);
 
 #endif

@@ -5,13 +5,13 @@
  */
 #include "store/evict_policy.h"
 
-static void insert(struct evict_queue *queue, uint32_t frame, bool ghost)
+void lru_insert(struct evict_queue *queue, uint32_t frame, bool ghost)
 {
     (void)ghost;
     list_push(queue, frame, 0);
 }
 
-static void used(struct evict_queue *queue, uint32_t frame)
+void lru_used(struct evict_queue *queue, uint32_t frame)
 {
     if (queue->lists[queue->frames[frame].level][0].head == frame)
         return;
@@ -25,4 +25,4 @@ static uint32_t candidate(struct evict_queue *queue, unsigned level)
 }
 
 const struct evict_policy evict_lru = {
-    .orders_hits = true, .insert = insert, .used = used, .candidate = candidate};
+    .orders_hits = true, .insert = lru_insert, .used = lru_used, .candidate = candidate};

@@ -16,12 +16,7 @@ static int page_in_page(const struct job *job, void *unused)
 int pgs_page_in(pgs_store *store, uint32_t object, const uint64_t *page_nos, size_t count,
                 int32_t *statuses_ret)
 {
-    return call_for_each(store, object, page_nos, count, statuses_ret, page_in_page, NULL);
-}
-
-static bool page_is_held(uint64_t word)
-{
-    return (word & PAGE_PINS_MASK) || page_level(word) == PGS_LEVEL_PINNED;
+    return call_for_each(store, object, CALL_USES, page_nos, count, statuses_ret, page_in_page, NULL);
 }
 
 /* Who asks for a page to be compressed wants it kept so: frames make room
@@ -39,7 +34,7 @@ static int compress_absent(const struct job *job)
 {
     struct encoder *encoder = job->packer;
     if (!encoder)
-        encoder = encoder_take(job->store, job->object->codec, FOR_PAGE_OUT);
+        encoder = encoder_for(job);
     uint32_t no_frame = NO_FRAME;
     int error = page_fetch(job, page_load(job->page), encoder->page);
     if (!error)
@@ -76,7 +71,7 @@ static int page_out_page(const struct job *job, void *unused)
         make_room_from_frames(job);
     if (!error && (word & PAGE_HOT))
         return leave_frame(job);
-    if (!error && !(word & PAGE_COPY))
+    if (!error && !(word & (PAGE_COPY | PAGE_GONE)))
         error = compress_absent(job);
     page_publish(job->store, job->page, 0, 0);
     return error;
@@ -85,7 +80,7 @@ static int page_out_page(const struct job *job, void *unused)
 int pgs_page_out(pgs_store *store, uint32_t object, const uint64_t *page_nos, size_t count,
                  int32_t *statuses_ret)
 {
-    return call_for_each(store, object, page_nos, count, statuses_ret, page_out_page, NULL);
+    return call_for_each(store, object, CALL_MOVES, page_nos, count, statuses_ret, page_out_page, NULL);
 }
 
 /* An encoder of a level of its own, paid for. */
@@ -94,9 +89,9 @@ static int open_packer(const struct job *job, int32_t level, pgs_codec **codec_r
 {
     pgs_store *store = job->store;
     *codec_ret = NULL;
-    if (!job->object->codec)
+    if (!job->object->codecs[PGS_EFFORT_FAST])
         return PGS_E_UNSUPPORTED;
-    int error = pgs_codec_open_like(job->object->codec, level, codec_ret);
+    int error = pgs_codec_open_like(job->object->codecs[PGS_EFFORT_FAST], level, codec_ret);
     if (error)
         return error;
     error = metadata_charge(store, job->worker, pgs_codec_memory_bytes(*codec_ret));
@@ -123,7 +118,7 @@ int pgs_pack(pgs_store *store, uint32_t object, const uint64_t *page_nos, size_t
     struct call call;
     struct encoder encoder;
     pgs_codec *codec;
-    int error = call_begin(&call, store, object, count, statuses_ret);
+    int error = call_begin(&call, store, object, CALL_MOVES, count, statuses_ret);
     if (error)
         return error;
     error = open_packer(&call.job, level, &codec, &encoder);
@@ -137,6 +132,24 @@ int pgs_pack(pgs_store *store, uint32_t object, const uint64_t *page_nos, size_t
     return call_end(&call);
 }
 
+/* Takes frame and copy from a page, claimed and without pins, whatever it
+ * holds. It is to be published without PAGE_HOT. */
+void page_empty(const struct job *job)
+{
+    pgs_store *store = job->store;
+    uint64_t word = page_load(job->page);
+    if (word & PAGE_HOT) {
+        uint32_t frame = job->page->frame;
+        if (page_level(word) != PGS_LEVEL_PINNED)
+            evict_remove(store->queue, frame);
+        else
+            atomic_fetch_sub_explicit(&store->held_frames, 1, memory_order_relaxed);
+        frame_in_hand(store);
+        frame_give(store, frame);
+    }
+    page_drop_copy(job);
+}
+
 static int discard_page(const struct job *job, void *unused)
 {
     (void)unused;
@@ -144,20 +157,12 @@ static int discard_page(const struct job *job, void *unused)
     page_claim(store, job->page);
     uint64_t word = page_load(job->page);
     int error = page_is_held(word) ? PGS_E_PINNED : PGS_OK;
-    if (!error && (word & PAGE_HOT)) {
-        uint32_t frame = job->page->frame;
-        if (!page_is_clean(job, frame_bytes(store, frame))) {
-            error = PGS_E_DIRTY;
-        } else {
-            evict_remove(store->queue, frame);
-            frame_in_hand(store);
-            frame_give(store, frame);
-        }
-    } else if (!error && (word & PAGE_DIRTY)) {
+    bool clean = word & PAGE_HOT ? !error && page_is_clean(job, frame_bytes(store, job->page->frame))
+                                 : !(word & PAGE_DIRTY);
+    if (!error && !clean)
         error = PGS_E_DIRTY;
-    }
     if (!error && (word & (PAGE_HOT | PAGE_COPY))) {
-        page_drop_copy(job);
+        page_empty(job);
         bump(&job->worker->counters.discards, 1);
     }
     page_publish(store, job->page, error ? 0 : PAGE_HOT, 0);
@@ -167,5 +172,43 @@ static int discard_page(const struct job *job, void *unused)
 int pgs_discard(pgs_store *store, uint32_t object, const uint64_t *page_nos, size_t count,
                 int32_t *statuses_ret)
 {
-    return call_for_each(store, object, page_nos, count, statuses_ret, discard_page, NULL);
+    return call_for_each(store, object, CALL_MOVES, page_nos, count, statuses_ret, discard_page, NULL);
+}
+
+/* What has no backing reads as zeros again; of what has one, the bytes are not to be had
+ * back: they may have been written since. */
+static int forget_page(const struct job *job)
+{
+    page_claim(job->store, job->page);
+    uint64_t word = page_load(job->page);
+    bool held = page_is_held(word);
+    if (!held) {
+        page_empty(job);
+        if (word & (PAGE_HOT | PAGE_COPY))
+            bump(&job->worker->counters.discards, 1);
+    }
+    page_publish(job->store, job->page, held ? 0 : PAGE_HOT | PAGE_DIRTY,
+                 !held && job->object->backing.page_in ? PAGE_GONE : 0);
+    return held ? PGS_E_PINNED : PGS_OK;
+}
+
+int pgs_forget(pgs_store *store, uint32_t object, uint64_t first_page_no, uint64_t page_count,
+               uint64_t *forgotten_ret)
+{
+    struct call call;
+    *forgotten_ret = 0;
+    int error = call_begin(&call, store, object, CALL_MOVES, 0, NULL);
+    if (error)
+        return error;
+    uint64_t pages = call.job.object->page_count;
+    if (first_page_no > pages || page_count > pages - first_page_no)
+        error = PGS_E_RANGE;
+    call_note(&call, 0, error);
+    for (uint64_t i = 0; !error && i < page_count; i++) {
+        call_select(&call, first_page_no + i);
+        int held = forget_page(&call.job);
+        *forgotten_ret += !held;
+        call_note(&call, 0, held);
+    }
+    return call_end(&call);
 }

@@ -8,6 +8,10 @@
 /* Page numbers must fit a frame's row and the pool's headers. */
 static const uint64_t page_count_limit = UINT32_MAX;
 
+/* How pages are treated until somebody says otherwise. */
+static const uint64_t plain_data = (uint64_t)PGS_LEVEL_NORMAL << PAGE_LEVEL_SHIFT |
+                                   (uint64_t)PGS_EFFORT_SETTLING << PAGE_EFFORT_SHIFT;
+
 /* Reads a page once, to know what its backing gives: any later page-in must
  * give the same. Same-filled pages need not be asked for again. Pages of a ROM
  * image are checked by it and would all have to be decoded: they wait until they
@@ -17,11 +21,11 @@ static int learn_page(pgs_store *store, const struct pgs_object *object, uint64_
 {
     const struct pgs_backing *backing = &object->backing;
     struct page *page = &object->pages[page_no];
-    uint64_t word = (uint64_t)PGS_LEVEL_NORMAL << PAGE_LEVEL_SHIFT;
+    uint64_t word = plain_data;
     uint32_t size, source = backing_source(backing, page_no, &size);
     int error = PGS_OK;
     if (source != PGS_SOURCE_ROM) {
-        error = backing->page_in(backing->ctx, page_no, bytes);
+        error = backing_page_in(store, backing, page_no, bytes);
         if (!error) {
             atomic_init(&page->origin_sum, pgs_checksum(bytes, store->page_size));
             if (pgs_same_filled(bytes, store->page_size, &page->fill))
@@ -34,7 +38,7 @@ static int learn_page(pgs_store *store, const struct pgs_object *object, uint64_
 
 static int learn(pgs_store *store, struct pgs_object *object)
 {
-    struct encoder *encoder = encoder_take(store, object->codec, FOR_PAGE_OUT);
+    struct encoder *encoder = encoder_take(store, object->codecs[PGS_EFFORT_FAST], FOR_PAGE_OUT);
     int error = PGS_OK;
     for (uint64_t i = 0; i < object->page_count && !error; i++)
         error = learn_page(store, object, i, encoder->page);
@@ -45,14 +49,14 @@ static int learn(pgs_store *store, struct pgs_object *object)
 /* Anonymous: clean means all zeros. */
 static void blank(pgs_store *store, struct pgs_object *object)
 {
-    struct encoder *encoder = encoder_take(store, object->codec, FOR_PAGE_OUT);
+    struct encoder *encoder = encoder_take(store, object->codecs[PGS_EFFORT_FAST], FOR_PAGE_OUT);
     memset(encoder->page, 0, store->page_size);
     uint64_t sum = pgs_checksum(encoder->page, store->page_size);
     encoder_give(encoder);
     for (uint64_t i = 0; i < object->page_count; i++) {
         atomic_init(&object->pages[i].origin_sum, sum);
         atomic_store_explicit(&object->pages[i].word,
-                              (uint64_t)PGS_LEVEL_NORMAL << PAGE_LEVEL_SHIFT,
+                              plain_data,
                               memory_order_relaxed);
     }
 }
@@ -112,15 +116,18 @@ int pgs_object_add(pgs_store *store, uint64_t page_count, uint64_t base_address,
     if (backing && (backing->struct_size != sizeof *backing || !backing->page_in))
         return PGS_E_INVALID;
     struct pgs_object shape = {
-        .page_count = page_count, .base_address = base_address, .codec = codec};
+        .page_count = page_count, .base_address = base_address, .codecs = {codec}};
     if (backing) {
         shape.backing = *backing;
         shape.backing_bytes = backing_memory_bytes(backing);
     }
+    int error = section_may_wait(store);
+    if (error)
+        return error;
     pthread_mutex_lock(&store->object_lock);
     struct worker *worker = worker_take(store);
     struct pgs_object *object = NULL;
-    int error = encoders_prepare(store, worker, codec, backing && backing->page_out);
+    error = encoders_prepare(store, worker, codec, backing && backing->page_out);
     if (!error)
         error = object_new(store, worker, &shape, &object);
     if (!error) {
@@ -138,29 +145,41 @@ int pgs_object_add(pgs_store *store, uint64_t page_count, uint64_t base_address,
     return error;
 }
 
-static void forget_page(const struct job *job)
+int pgs_object_add_codec(pgs_store *store, uint32_t object_no, const pgs_codec *codec)
 {
-    pgs_store *store = job->store;
-    page_claim(store, job->page);
-    uint64_t word = page_load(job->page);
-    if (word & PAGE_HOT) {
-        uint32_t frame = job->page->frame;
-        if (page_level(word) != PGS_LEVEL_PINNED)
-            evict_remove(store->queue, frame);
-        else
-            atomic_fetch_sub_explicit(&store->held_frames, 1, memory_order_relaxed);
-        frame_in_hand(store);
-        frame_give(store, frame);
+    int error = section_may_wait(store);
+    if (error)
+        return error;
+    pthread_mutex_lock(&store->object_lock);
+    struct worker *worker = worker_take(store);
+    struct pgs_object *object = object_of(store, object_no);
+    if (!object)
+        error = PGS_E_RANGE;
+    else if (!object->codecs[PGS_EFFORT_FAST] || object->codecs[PGS_EFFORT_BALANCED] ||
+             pgs_codec_page_size(codec) != store->page_size)
+        error = PGS_E_INVALID;
+    /* To code a page anew, what the first codec made is decoded. */
+    if (!error)
+        error = encoders_prepare(store, worker, object->codecs[PGS_EFFORT_FAST], true);
+    if (!error)
+        error = encoders_prepare(store, worker, codec, true);
+    if (!error) {
+        object->codecs[PGS_EFFORT_BALANCED] = codec;
+        atomic_store_explicit(&store->settles, true, memory_order_relaxed);
     }
-    page_drop_copy(job);
-    page_publish(store, job->page, PAGE_HOT, 0);
+    worker_give(worker);
+    pthread_mutex_unlock(&store->object_lock);
+    return error;
 }
 
 int pgs_object_remove(pgs_store *store, uint32_t object_no)
 {
+    int error = section_may_wait(store);
+    if (error)
+        return error;
     pthread_mutex_lock(&store->object_lock);
     struct pgs_object *object = object_of(store, object_no);
-    int error = object ? PGS_OK : PGS_E_RANGE;
+    error = object ? PGS_OK : PGS_E_RANGE;
     for (uint64_t i = 0; !error && i < object->page_count; i++)
         if (page_load(&object->pages[i]) & PAGE_PINS_MASK)
             error = PGS_E_PINNED;
@@ -169,11 +188,12 @@ int pgs_object_remove(pgs_store *store, uint32_t object_no)
         for (uint64_t i = 0; i < object->page_count; i++) {
             job.page_no = (uint32_t)i;
             job.page = &object->pages[i];
-            forget_page(&job);
+            page_claim(store, job.page);
+            page_empty(&job);
+            page_publish(store, job.page, PAGE_HOT, 0);
         }
         atomic_store_explicit(&store->objects[object_no], NULL, memory_order_release);
-        if (object->backing.close)
-            object->backing.close(object->backing.ctx);
+        backing_close(store, &object->backing);
         object_free(store, object);
     }
     pthread_mutex_unlock(&store->object_lock);

@@ -59,6 +59,38 @@ void page_claim(pgs_store *store, struct page *page)
     }
 }
 
+int page_may_use(const struct job *job, uint64_t word)
+{
+    /* A held page is busy only while somebody copies: that is waited for. */
+    if (section_is(job->section, PGS_SECTION_PAGER) && !page_is_held(word))
+        return PGS_E_PAGER;
+    if (section_is(job->section, PGS_SECTION_ATOMIC) &&
+        (!(word & PAGE_HOT) || ((word & PAGE_BUSY) && !page_is_held(word))))
+        return PGS_E_WOULD_FAULT;
+    return PGS_OK;
+}
+
+int page_claim_to_use(const struct job *job)
+{
+    struct page *page = job->page;
+    uint64_t word = page_load(page);
+    int error = page_may_use(job, word);
+    if (!section_is(job->section, PGS_SECTION_ATOMIC)) {
+        if (!error)
+            page_claim(job->store, page);
+        return error;
+    }
+    /* Readers of a page that is hot only copy. */
+    while (!error && ((word & PAGE_BUSY) || !page_swap(page, &word, word | PAGE_BUSY))) {
+        relax();
+        word = page_load(page);
+        error = page_may_use(job, word);
+    }
+    while (!error && (page_load(page) & PAGE_READERS_MASK))
+        relax();
+    return error;
+}
+
 void page_publish(pgs_store *store, struct page *page, uint64_t clear, uint64_t set)
 {
     uint64_t word = page_load(page);

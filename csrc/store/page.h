@@ -12,8 +12,12 @@
  *            entry's other fields. Others wait, for this page only
  *   WAITED   somebody sleeps until BUSY goes
  *   DIRTY    the backing may not have these bytes
+ *   GONE     nobody has its bytes any more; it must be written before it is read
  *   LEVEL    enum pgs_level
  *   CODING   how the copy is coded, enum page_coding
+ *   EFFORT   enum pgs_effort: how the next copy is to be coded
+ *   STAYS    it may leave its frame, but not RAM
+ *   SETTLED  its copy was coded anew, or that did not make it smaller
  *   READERS  threads that copy or decode the page just now: while there are
  *            any, nothing moves
  *   PINS     counted promises that the page stays in its frame
@@ -32,10 +36,16 @@
 #define PAGE_BUSY ((uint64_t)1 << 2)
 #define PAGE_WAITED ((uint64_t)1 << 3)
 #define PAGE_DIRTY ((uint64_t)1 << 4)
+#define PAGE_GONE ((uint64_t)1 << 5)
+/* PGS_LEVEL_PINNED is 0 */
 #define PAGE_LEVEL_SHIFT 8
 #define PAGE_LEVEL_MASK ((uint64_t)0x7 << PAGE_LEVEL_SHIFT)
 #define PAGE_CODING_SHIFT 12
-#define PAGE_CODING_MASK ((uint64_t)0xff << PAGE_CODING_SHIFT)
+#define PAGE_CODING_MASK ((uint64_t)0x7 << PAGE_CODING_SHIFT)
+#define PAGE_EFFORT_SHIFT 15
+#define PAGE_EFFORT_MASK ((uint64_t)0x3 << PAGE_EFFORT_SHIFT)
+#define PAGE_STAYS ((uint64_t)1 << 17)
+#define PAGE_SETTLED ((uint64_t)1 << 18)
 #define PAGE_READER ((uint64_t)1 << 20)
 #define PAGE_READERS_MASK ((uint64_t)0xfff << 20)
 #define PAGE_PIN ((uint64_t)1 << 32)
@@ -46,7 +56,7 @@
 enum page_coding {
     CODING_RAW = 0,   /* as it is */
     CODING_SAME = 1,  /* one repeated word, in the entry itself */
-    CODING_CODED = 2  /* by its object's codec */
+    CODING_CODED = 2  /* by its object's first codec; the others follow */
 };
 
 struct page {
@@ -86,6 +96,11 @@ static inline enum page_coding page_coding(uint64_t word)
     return (enum page_coding)((word & PAGE_CODING_MASK) >> PAGE_CODING_SHIFT);
 }
 
+static inline unsigned page_effort(uint64_t word)
+{
+    return (unsigned)((word & PAGE_EFFORT_MASK) >> PAGE_EFFORT_SHIFT);
+}
+
 static inline uint16_t page_stamp(uint64_t word)
 {
     return (uint16_t)(word >> PAGE_STAMP_SHIFT);
@@ -105,6 +120,12 @@ static inline bool page_try_claim(struct page *page)
         if (page_swap(page, &word, word | PAGE_BUSY))
             return true;
     return false;
+}
+
+/* Cannot leave its frame. */
+static inline bool page_is_held(uint64_t word)
+{
+    return (word & PAGE_PINS_MASK) || !(word & PAGE_LEVEL_MASK);
 }
 
 /* Whether these are the bytes that the page's backing gives. */

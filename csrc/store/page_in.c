@@ -21,7 +21,7 @@ static int decode(const struct job *job, pgs_coder *coder, const unsigned char *
                   uint32_t size, void *out)
 {
     const pgs_store *store = job->store;
-    if (page_coding(page_load(job->page)) == CODING_CODED)
+    if (page_coding(page_load(job->page)) >= CODING_CODED)
         return pgs_decode(coder, coded, size, address_of(store, job->object, job->page_no), out);
     if (size != store->page_size)
         return PGS_E_CORRUPT;
@@ -60,7 +60,7 @@ static int fetch_backing(const struct job *job, void *out, enum pgs_source *sour
     uint32_t size = job->store->page_size;
     *source = (enum pgs_source)backing_source(backing, job->page_no, &size);
     *bytes = size;
-    int error = backing->page_in(backing->ctx, job->page_no, out);
+    int error = backing_page_in(job->store, backing, job->page_no, out);
     if (!error && !is_as_ever(job->page, pgs_checksum(out, job->store->page_size)))
         error = PGS_E_CORRUPT;
     return error;
@@ -75,13 +75,16 @@ int page_fetch(const struct job *job, uint64_t word, void *out)
     uint64_t start = nanoseconds(job->store), bytes = 0;
     bool has_backing = job->object->backing.page_in != NULL;
     int error = PGS_OK;
+    if (word & PAGE_GONE)
+        return PGS_E_GONE;
     if ((word & PAGE_COPY) && page_coding(word) == CODING_SAME) {
         source = PGS_SOURCE_SAME;
         pgs_fill(out, job->store->page_size, job->page->fill);
     } else if (word & PAGE_COPY) {
         source = PGS_SOURCE_COMPRESSED;
         uint32_t size;
-        error = page_decode_copy(job, worker_decoder(job->worker, job->object->codec), out, &size);
+        error = page_decode_copy(job, worker_decoder(job->worker, codec_of_copy(job->object, word)),
+                                 out, &size);
         bytes = size;
     }
     if (error)
@@ -125,13 +128,22 @@ void page_install(const struct job *job, uint32_t frame, bool ghost)
     frame_off_hand(job->store);
 }
 
+/* A fault may have to wait for the pager: what the thread holds must not be what
+ * the pager waits for. */
+int page_may_fault(const struct job *job)
+{
+    return job->section ? lock_may_fault(job->section) : PGS_OK;
+}
+
 /* Brings a claimed page that is not hot into a frame. It stays claimed. */
 int page_bring_in(const struct job *job)
 {
     pgs_store *store = job->store;
     uint32_t frame;
     uint64_t clock = clock_tick(store);
-    int error = frame_take(store, job->worker, &frame);
+    int error = page_may_fault(job);
+    if (!error)
+        error = frame_take(store, job->worker, &frame);
     if (!error) {
         uint64_t word = page_load(job->page);
         error = page_fetch(job, word, frame_bytes(store, frame));

@@ -5,9 +5,8 @@
  */
 #include <string.h>
 
+#include "store/backing.h"
 #include "store/store_internal.h"
-
-enum { STAYS_MAX = 64 }; /* dirty pages without room that are tried for one frame */
 
 /* Whether the page's bytes are those its backing gives. Knows by checksum, and
  * takes DIRTY back where the page was changed back. Without a backing a page
@@ -23,9 +22,10 @@ bool page_is_clean(const struct job *job, const void *bytes)
     return true;
 }
 
-static void set_copy(struct page *page, enum page_coding coding)
+void page_set_coding(struct page *page, enum page_coding coding)
 {
-    atomic_fetch_and_explicit(&page->word, ~PAGE_CODING_MASK, memory_order_relaxed);
+    atomic_fetch_and_explicit(&page->word, ~(PAGE_CODING_MASK | PAGE_SETTLED),
+                              memory_order_relaxed);
     atomic_fetch_or_explicit(&page->word, PAGE_COPY | (uint64_t)coding << PAGE_CODING_SHIFT,
                              memory_order_relaxed);
 }
@@ -86,6 +86,14 @@ static int find_place(const struct job *job, uint32_t size, bool keep, uint32_t 
     }
 }
 
+/* What pages are coded with that come from an encoder: where it is of no codec of the
+ * object's, it is the first one's at another level, which decodes it too. */
+static enum page_coding coding_by(const struct pgs_object *object, const struct encoder *encoder)
+{
+    bool second = encoder->codec && encoder->codec == object->codecs[PGS_EFFORT_BALANCED];
+    return (enum page_coding)(CODING_CODED + (second ? PGS_EFFORT_BALANCED : PGS_EFFORT_FAST));
+}
+
 /* Makes the page's compressed copy from `bytes`; the page has none. *frame:
  * see find_place; NO_FRAME where it is in none. */
 int page_store_copy(const struct job *job, struct encoder *encoder, const void *bytes, bool keep,
@@ -96,8 +104,9 @@ int page_store_copy(const struct job *job, struct encoder *encoder, const void *
     struct counters *counters = &job->worker->counters;
     uint64_t fill;
     if (pgs_same_filled(bytes, store->page_size, &fill)) {
-        page->fill = fill;
-        set_copy(page, CODING_SAME);
+        /* Readers peep at `place`, which it lies over, to prefetch. */
+        __atomic_store_n(&page->fill, fill, __ATOMIC_RELAXED);
+        page_set_coding(page, CODING_SAME);
         return PGS_OK;
     }
     uint64_t start = nanoseconds(store);
@@ -118,7 +127,7 @@ int page_store_copy(const struct job *job, struct encoder *encoder, const void *
         memcpy(to, data, stored_size);
         page->copy_sum = pgs_checksum(to, stored_size);
         __atomic_store_n(&page->place, place, __ATOMIC_RELAXED);
-        set_copy(page, size ? CODING_CODED : CODING_RAW);
+        page_set_coding(page, size ? coding_by(job->object, encoder) : CODING_RAW);
         if (page_can_lose_copy(job->object, page_load(page)))
             atomic_fetch_add_explicit(&store->reclaimable, 1, memory_order_relaxed);
     }
@@ -128,11 +137,20 @@ int page_store_copy(const struct job *job, struct encoder *encoder, const void *
     return error;
 }
 
+struct encoder *encoder_for(const struct job *job)
+{
+    const pgs_codec *codec = job->object->codecs[PGS_EFFORT_FAST];
+    const pgs_codec *second = job->object->codecs[PGS_EFFORT_BALANCED];
+    if (second && page_effort(page_load(job->page)) == PGS_EFFORT_BALANCED)
+        codec = second;
+    return encoder_take(job->store, codec, FOR_PAGE_OUT);
+}
+
 static int store_copy(const struct job *job, const void *bytes, bool keep, uint32_t *frame)
 {
     if (job->packer)
         return page_store_copy(job, job->packer, bytes, keep, frame);
-    struct encoder *encoder = encoder_take(job->store, job->object->codec, FOR_PAGE_OUT);
+    struct encoder *encoder = encoder_for(job);
     int error = page_store_copy(job, encoder, bytes, keep, frame);
     encoder_give(encoder);
     return error;
@@ -143,7 +161,7 @@ int page_write_back(const struct job *job, const void *bytes)
     const struct pgs_backing *backing = &job->object->backing;
     if (!backing->page_out)
         return PGS_E_DIRTY;
-    int error = backing->page_out(backing->ctx, job->page_no, bytes);
+    int error = backing_page_out(job->store, backing, job->page_no, bytes);
     uint64_t sum = pgs_checksum(bytes, job->store->page_size);
     /* After an error the backing may hold a mixture: no bytes are equal to it. */
     atomic_store_explicit(&job->page->origin_sum, error ? ~sum : sum, memory_order_relaxed);
@@ -166,10 +184,13 @@ int page_leave(const struct job *job, uint32_t *frame)
     bool dropped = false;
     if (!(word & PAGE_COPY)) {
         uint64_t fill;
-        bool unwanted = page_level(word) >= PGS_LEVEL_EAGER || budget_pool_share(store) == 0;
+        bool unwanted = !(word & PAGE_STAYS) && (page_level(word) >= PGS_LEVEL_EAGER ||
+                                                 budget_pool_share(store) == 0);
         dropped = clean && unwanted && !pgs_same_filled(bytes, store->page_size, &fill);
-        bool keep = !clean && !job->object->backing.page_out;
+        bool keep = !page_can_lose_copy(job->object, word);
         if (!dropped && store_copy(job, bytes, keep, frame)) {
+            if (word & PAGE_STAYS)
+                return PGS_E_BUDGET;
             int error = clean ? PGS_OK : page_write_back(job, bytes);
             if (error)
                 return error;
@@ -182,69 +203,4 @@ int page_leave(const struct job *job, uint32_t *frame)
     uint64_t stamp = (uint64_t)stamp_of(store, clock_of(store)) << PAGE_STAMP_SHIFT;
     page_publish(store, job->page, PAGE_HOT | PAGE_STAMP_MASK, stamp);
     return PGS_OK;
-}
-
-struct departure {
-    pgs_store *store;
-    uint32_t guarded; /* a page is safe for so many faults of its thread */
-};
-
-static struct page *page_in_frame(pgs_store *store, uint32_t frame)
-{
-    const struct frame *row = &store->frames[frame];
-    return &object_of(store, row->object)->pages[row->page_no];
-}
-
-static bool claim_victim(void *ctx, uint32_t frame)
-{
-    const struct departure *departure = ctx;
-    pgs_store *store = departure->store;
-    const struct frame *row = &store->frames[frame];
-    uint32_t seq = atomic_load_explicit(&store->workers[row->guard_worker].fault_seq,
-                                        memory_order_relaxed);
-    return seq - row->guard_seq >= departure->guarded &&
-           page_try_claim(page_in_frame(store, frame));
-}
-
-/* Has the policy's choice leave. 1: *frame_ret is free; 0: its RAM went to
- * the pool; an error: it stays, as it is dirty and there is no room for it. */
-static int evict_frame(pgs_store *store, struct worker *worker, uint32_t frame,
-                       uint32_t *frame_ret)
-{
-    const struct frame *row = &store->frames[frame];
-    struct job job = {.store = store, .worker = worker, .object = object_of(store, row->object),
-                      .page = page_in_frame(store, frame), .object_no = row->object,
-                      .page_no = row->page_no};
-    *frame_ret = frame;
-    frame_in_hand(store);
-    int error = page_leave(&job, frame_ret);
-    if (error) {
-        evict_insert(store->queue, frame, (uint32_t)clock_of(store), true);
-        frame_off_hand(store);
-        page_publish(store, job.page, 0, 0);
-        return error;
-    }
-    return *frame_ret != NO_FRAME;
-}
-
-bool evict_one(pgs_store *store, struct worker *worker, uint32_t *frame_ret)
-{
-    /* At first no page that a thread has just faulted in goes; then none but
-     * the last; then the last of threads that fault no more as well. */
-    const uint32_t guards[] = {GUARDED_FAULTS, 1, 0};
-    uint32_t stays = 0;
-    for (unsigned i = 0; i < sizeof guards / sizeof *guards; i++) {
-        struct departure departure = {.store = store, .guarded = guards[i]};
-        uint32_t frame;
-        while ((frame = evict_victim(store->queue, (uint32_t)clock_of(store), claim_victim,
-                                     &departure)) != NO_FRAME) {
-            int left = evict_frame(store, worker, frame, frame_ret);
-            if (left > 0)
-                return true;
-            stays += left < 0;
-            if (stays == STAYS_MAX)
-                return false;
-        }
-    }
-    return false;
 }

@@ -3,11 +3,9 @@
  * Pins, and pages of level PINNED: what is held in its frame. held_frames
  * counts them, so that MIN_FRAMES always remain for the others.
  */
-#include <stdlib.h>
-
 #include "store/call.h"
 
-static void release_one(pgs_store *store)
+void page_release(pgs_store *store)
 {
     atomic_fetch_sub_explicit(&store->held_frames, 1, memory_order_relaxed);
 }
@@ -25,35 +23,33 @@ static bool hold_one(const struct job *job)
                                                     memory_order_relaxed, memory_order_relaxed));
     if (frames_reserve(store, job->worker) == PGS_OK)
         return true;
-    release_one(store);
+    page_release(store);
     return false;
 }
 
-/* Makes a claimed page hot. */
-static int ensure_hot(const struct job *job)
+int page_hold(const struct job *job)
 {
-    return page_load(job->page) & PAGE_HOT ? PGS_OK : page_bring_in(job);
+    uint64_t word = page_load(job->page);
+    if (page_is_held(word))
+        return PGS_OK;
+    if (section_is(job->section, PGS_SECTION_PAGER))
+        return PGS_E_PAGER;
+    if (!hold_one(job))
+        return PGS_E_BUDGET;
+    int error = word & PAGE_HOT ? PGS_OK : page_bring_in(job);
+    if (error)
+        page_release(job->store);
+    return error;
 }
 
 static int pin_page(const struct job *job)
 {
-    pgs_store *store = job->store;
-    page_claim(store, job->page);
-    uint64_t word = page_load(job->page);
-    bool first = !(word & PAGE_PINS_MASK) && page_level(word) != PGS_LEVEL_PINNED;
-    int error = PGS_OK;
-    if ((word & PAGE_PINS_MASK) == PAGE_PINS_MASK)
-        error = PGS_E_INVALID;
-    else if (first && !hold_one(job))
-        error = PGS_E_BUDGET;
-    if (!error) {
-        error = ensure_hot(job);
-        if (error && first)
-            release_one(store);
-    }
+    page_claim(job->store, job->page);
+    bool full = (page_load(job->page) & PAGE_PINS_MASK) == PAGE_PINS_MASK;
+    int error = full ? PGS_E_INVALID : page_hold(job);
     if (!error)
         atomic_fetch_add_explicit(&job->page->word, PAGE_PIN, memory_order_relaxed);
-    page_publish(store, job->page, 0, 0);
+    page_publish(job->store, job->page, 0, 0);
     return error;
 }
 
@@ -65,7 +61,7 @@ static int unpin_page(const struct job *job)
     if (pinned)
         atomic_fetch_sub_explicit(&job->page->word, PAGE_PIN, memory_order_relaxed);
     if ((word & PAGE_PINS_MASK) == PAGE_PIN && page_level(word) != PGS_LEVEL_PINNED)
-        release_one(job->store);
+        page_release(job->store);
     page_publish(job->store, job->page, 0, 0);
     return pinned ? PGS_OK : PGS_E_INVALID;
 }
@@ -81,7 +77,7 @@ static bool all_exist(const struct job *job, const uint64_t *page_nos, size_t co
 int pgs_pin(pgs_store *store, uint32_t object, const uint64_t *page_nos, size_t count)
 {
     struct call call;
-    int error = call_begin(&call, store, object, 0, NULL);
+    int error = call_begin(&call, store, object, CALL_MOVES, 0, NULL);
     if (error)
         return error;
     size_t done = 0;
@@ -103,7 +99,7 @@ int pgs_pin(pgs_store *store, uint32_t object, const uint64_t *page_nos, size_t 
 int pgs_unpin(pgs_store *store, uint32_t object, const uint64_t *page_nos, size_t count)
 {
     struct call call;
-    int error = call_begin(&call, store, object, 0, NULL);
+    int error = call_begin(&call, store, object, CALL_USES, 0, NULL);
     if (error)
         return error;
     if (!all_exist(&call.job, page_nos, count))
@@ -112,96 +108,27 @@ int pgs_unpin(pgs_store *store, uint32_t object, const uint64_t *page_nos, size_
         call_select(&call, page_nos[i]);
         error = unpin_page(&call.job);
     }
+    if (!section_is(call.job.section, PGS_SECTION_ATOMIC))
+        verify_evict(store, call.job.worker);
     call_note(&call, 0, error);
     return call_end(&call);
 }
 
 int pgs_view(pgs_store *store, uint32_t object, uint64_t page_no, const void **page_ret)
 {
-    int error = pgs_pin(store, object, &page_no, 1);
-    if (!error)
-        *page_ret = frame_bytes(store, object_of(store, object)->pages[page_no].frame);
-    return error;
-}
-
-/* Gives a claimed page its level, and the queue's or the held count's place
- * that goes with it. */
-static int set_level(const struct job *job, unsigned level)
-{
-    pgs_store *store = job->store;
-    uint64_t word = page_load(job->page);
-    unsigned old = page_level(word);
-    bool pinned = word & PAGE_PINS_MASK;
-    if (old == level)
-        return PGS_OK;
-    if (level == PGS_LEVEL_PINNED && !pinned && !hold_one(job))
-        return PGS_E_BUDGET;
-    int error = level == PGS_LEVEL_PINNED ? ensure_hot(job) : PGS_OK;
-    if (error) {
-        if (!pinned)
-            release_one(store);
-        return error;
-    }
-    bool hot = page_load(job->page) & PAGE_HOT;
-    uint32_t frame = job->page->frame;
-    if (hot && old != PGS_LEVEL_PINNED)
-        evict_remove(store->queue, frame);
-    atomic_fetch_and_explicit(&job->page->word, ~PAGE_LEVEL_MASK, memory_order_relaxed);
-    atomic_fetch_or_explicit(&job->page->word, (uint64_t)level << PAGE_LEVEL_SHIFT,
-                             memory_order_relaxed);
-    if (hot) {
-        store->frames[frame].level = (uint8_t)level;
-        if (level != PGS_LEVEL_PINNED)
-            evict_insert(store->queue, frame, (uint32_t)clock_of(store), false);
-    }
-    if (old == PGS_LEVEL_PINNED && !pinned)
-        release_one(store);
-    return PGS_OK;
-}
-
-static int claim_and_set_level(struct call *call, uint64_t page_no, unsigned level,
-                               uint8_t *old_level_ret)
-{
-    const struct job *job = &call->job;
-    call_select(call, page_no);
-    page_claim(job->store, job->page);
-    *old_level_ret = (uint8_t)page_level(page_load(job->page));
-    int error = set_level(job, level);
-    page_publish(job->store, job->page, 0, 0);
-    return error;
-}
-
-/* All or none: what was changed before an error is changed back. */
-static int set_levels(struct call *call, uint64_t first, uint64_t count, unsigned level)
-{
-    uint8_t *old_levels = malloc(count + 1);
-    int error = old_levels ? PGS_OK : PGS_E_NOMEM;
-    uint64_t done = 0;
-    for (; !error && done < count; done++)
-        error = claim_and_set_level(call, first + done, level, &old_levels[done]);
-    if (error && done > 0)
-        for (done--; done > 0; done--) {
-            uint8_t unused;
-            claim_and_set_level(call, first + done - 1, old_levels[done - 1], &unused);
-        }
-    free(old_levels);
-    return error;
-}
-
-int pgs_set_level(pgs_store *store, uint32_t object, uint64_t first_page_no, uint64_t page_count,
-                  uint32_t level)
-{
     struct call call;
-    if (level >= PGS_LEVEL_COUNT)
-        return PGS_E_INVALID;
-    int error = call_begin(&call, store, object, 0, NULL);
+    int error = call_begin(&call, store, object, CALL_USES, 0, NULL);
     if (error)
         return error;
-    uint64_t pages = call.job.object->page_count;
-    if (first_page_no > pages || page_count > pages - first_page_no)
-        error = PGS_E_RANGE;
-    else
-        error = set_levels(&call, first_page_no, page_count, level);
+    error = call_select(&call, page_no);
+    /* One more pin on a page that is held waits for nothing. */
+    if (!error && section_is(call.job.section, PGS_SECTION_ATOMIC) &&
+        !page_is_held(page_load(call.job.page)))
+        error = PGS_E_ATOMIC;
+    if (!error)
+        error = pin_page(&call.job);
+    if (!error)
+        *page_ret = frame_bytes(store, call.job.page->frame);
     call_note(&call, 0, error);
     return call_end(&call);
 }

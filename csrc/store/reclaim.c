@@ -4,13 +4,22 @@
  * them. The coldest is chosen among the next few of a sweep, by weighted idle
  * time, as approximated LRU by sampling does (Redis): no list is kept.
  */
+#include <string.h>
+
 #include "store/store_internal.h"
 
-enum { SAMPLES = 8, PASSED_MAX = 64 };
+enum { SAMPLES = 8, PASSED_MAX = 64, SETTLE_SAVES = 8 };
 
 static struct page *page_of(pgs_store *store, struct pool_key key)
 {
     return &object_of(store, key.object)->pages[key.page_no];
+}
+
+/* Whether the page's copy may be coded anew; that is tried once. */
+static bool can_settle(const struct pgs_object *object, uint64_t word)
+{
+    return page_effort(word) == PGS_EFFORT_SETTLING && object->codecs[PGS_EFFORT_BALANCED] &&
+           !(word & (PAGE_HOT | PAGE_SETTLED));
 }
 
 static bool claim(void *ctx, struct pool_key key)
@@ -67,7 +76,7 @@ static bool consider(void *ctx, struct pool_key key)
     struct pgs_object *object = object_of(sample->store, key.object);
     struct page *page = &object->pages[key.page_no];
     uint64_t word = page_load(page);
-    if (!page_can_lose_copy(object, word))
+    if (!page_can_lose_copy(object, word) && !can_settle(object, word))
         return sample->taken == 0 || ++sample->passed < PASSED_MAX;
     if (weighted_idle(sample, word) <= sample->most_idle)
         return ++sample->taken < SAMPLES;
@@ -84,7 +93,8 @@ static bool consider(void *ctx, struct pool_key key)
 /* Writes a dirty compressed page, claimed, to its backing. */
 static int write_back_copy(pgs_store *store, const struct job *job)
 {
-    struct encoder *encoder = encoder_take(store, job->object->codec, FOR_WRITE_BACK);
+    const pgs_codec *codec = codec_of_copy(job->object, page_load(job->page));
+    struct encoder *encoder = encoder_take(store, codec, FOR_WRITE_BACK);
     uint32_t size;
     int error = page_decode_copy(job, encoder->coder, encoder->page, &size);
     if (!error)
@@ -93,10 +103,43 @@ static int write_back_copy(pgs_store *store, const struct job *job)
     return error;
 }
 
-/* Drops the claimed page's copy, and publishes the page. */
-static bool drop(const struct job *job)
+/* Codes a claimed page's copy anew, balanced, where that saves an eighth or more. The
+ * encoder that decodes it is taken first: nobody who holds the other waits for one. */
+static bool settle(const struct job *job)
+{
+    pgs_store *store = job->store;
+    const pgs_codec *const *codecs = job->object->codecs;
+    struct encoder *fast = encoder_take(store, codecs[PGS_EFFORT_FAST], FOR_WRITE_BACK);
+    struct encoder *balanced = encoder_take(store, codecs[PGS_EFFORT_BALANCED], FOR_WRITE_BACK);
+    uint32_t old_size;
+    size_t size = 0;
+    int error = page_decode_copy(job, fast->coder, fast->page, &old_size);
+    if (!error)
+        error = pgs_encode(balanced->coder, fast->page,
+                           address_of(store, job->object, job->page_no), balanced->coded,
+                           old_size - old_size / SETTLE_SAVES, &size);
+    if (!error && size) {
+        uint32_t place = job->page->place;
+        memcpy(pool_bytes(&store->pool, place, &old_size), balanced->coded, size);
+        pool_trim(&store->pool, place, (uint32_t)size);
+        job->page->copy_sum = pgs_checksum(balanced->coded, size);
+        page_set_coding(job->page, (enum page_coding)(CODING_CODED + PGS_EFFORT_BALANCED));
+        bump(&job->worker->counters.encodes, 1);
+    }
+    atomic_fetch_or_explicit(&job->page->word, PAGE_SETTLED, memory_order_relaxed);
+    encoder_give(balanced);
+    encoder_give(fast);
+    return !error && size;
+}
+
+/* Makes the claimed page's copy smaller, or drops it, and publishes the page. */
+static bool yield_room(const struct job *job)
 {
     uint64_t word = page_load(job->page);
+    if (can_settle(job->object, word) && settle(job)) {
+        page_publish(job->store, job->page, 0, 0);
+        return true;
+    }
     bool gone = page_can_lose_copy(job->object, word);
     if (gone && (word & PAGE_DIRTY))
         gone = write_back_copy(job->store, job) == PGS_OK;
@@ -112,7 +155,8 @@ static bool drop(const struct job *job)
 bool pool_make_room(pgs_store *store, struct worker *worker)
 {
     struct sample sample = {.store = store, .now = stamp_of(store, clock_of(store))};
-    if (atomic_load_explicit(&store->reclaimable, memory_order_relaxed) == 0)
+    if (atomic_load_explicit(&store->reclaimable, memory_order_relaxed) == 0 &&
+        !atomic_load_explicit(&store->settles, memory_order_relaxed))
         return false;
     pool_sweep(&store->pool, consider, &sample);
     if (!sample.page)
@@ -120,5 +164,5 @@ bool pool_make_room(pgs_store *store, struct worker *worker)
     struct job job = {.store = store, .worker = worker, .page = sample.page,
                       .object = object_of(store, sample.key.object),
                       .object_no = sample.key.object, .page_no = sample.key.page_no};
-    return drop(&job);
+    return yield_room(&job);
 }

@@ -34,7 +34,7 @@ int pgs_replay(pgs_store *store, uint32_t object, const uint32_t *page_nos, cons
     struct call call;
     size_t i = 0;
     *done_ret = 0;
-    int error = call_begin(&call, store, object, 0, NULL);
+    int error = call_begin(&call, store, object, CALL_USES, 0, NULL);
     if (error)
         return error;
     for (; i < count && !error; i++) {

@@ -45,12 +45,15 @@ static void add_page(struct pgs_stats *stats, uint64_t word)
     }
     if (word & PAGE_DIRTY)
         stats->dirty_pages++;
-    if ((word & PAGE_PINS_MASK) || level == PGS_LEVEL_PINNED)
+    if (page_is_held(word))
         stats->pinned_pages++;
 }
 
-void pgs_store_stats(pgs_store *store, struct pgs_stats *stats_ret)
+int pgs_store_stats(pgs_store *store, struct pgs_stats *stats_ret)
 {
+    int error = section_may_wait(store);
+    if (error)
+        return error;
     struct pgs_stats *stats = stats_ret;
     memset(stats, 0, sizeof *stats);
     stats->budget_bytes = load(&store->budget_bytes);
@@ -59,6 +62,11 @@ void pgs_store_stats(pgs_store *store, struct pgs_stats *stats_ret)
     stats->pool_bytes = load(&store->pool.committed_bytes);
     stats->stored_bytes = load(&store->pool.stored_bytes);
     stats->metadata_bytes = load(&store->metadata_bytes);
+    struct evict_audit audit = evict_audit_of(store->queue);
+    stats->audited = audit.evictions;
+    memcpy(stats->shortfalls, audit.shortfalls, sizeof stats->shortfalls);
+    stats->held_victims = load(&store->held_victims);
+    stats->fresh_victims = load(&store->fresh_victims);
     for (unsigned i = 0; i < MAX_WORKERS; i++)
         add_worker(stats, &store->workers[i].counters);
     pthread_mutex_lock(&store->object_lock);
@@ -70,4 +78,5 @@ void pgs_store_stats(pgs_store *store, struct pgs_stats *stats_ret)
     pthread_mutex_unlock(&store->object_lock);
     stats->hot_bytes = (uint64_t)atomic_load_explicit(&store->frame_count, memory_order_relaxed) *
                        store->page_size;
+    return PGS_OK;
 }

@@ -2,7 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "store/store_internal.h"
+#include "store/heap_internal.h"
 
 enum { PAGE_SIZE_MIN = 512, PAGE_SIZE_MAX = 65536 };
 
@@ -10,8 +10,8 @@ static int check(const struct pgs_store_params *params)
 {
     uint32_t size = params->page_size;
     if (params->struct_size != sizeof *params || size < PAGE_SIZE_MIN || size > PAGE_SIZE_MAX ||
-        (size & (size - 1)) || params->policy > PGS_POLICY_LRU || params->pool_percent > 100 ||
-        (params->flags & ~(uint32_t)PGS_STORE_TIMED))
+        (size & (size - 1)) || params->policy >= PGS_POLICY_COUNT || params->pool_percent > 100 ||
+        (params->flags & ~(uint32_t)(PGS_STORE_TIMED | PGS_STORE_VERIFY | PGS_STORE_AUDIT)))
         return PGS_E_INVALID;
     return PGS_OK;
 }
@@ -20,6 +20,8 @@ static void locks_init(pgs_store *store)
 {
     pthread_mutex_init(&store->object_lock, NULL);
     pthread_mutex_init(&store->frame_lock, NULL);
+    pthread_mutex_init(&store->lock_order.lock, NULL);
+    atomic_init(&store->lock_order.count, 1); /* PGS_LOCK_PAGE_IN */
     for (unsigned i = 0; i < WAIT_SHARDS; i++) {
         pthread_mutex_init(&store->shards[i].lock, NULL);
         pthread_cond_init(&store->shards[i].free, NULL);
@@ -30,6 +32,7 @@ static void locks_deinit(pgs_store *store)
 {
     pthread_mutex_destroy(&store->object_lock);
     pthread_mutex_destroy(&store->frame_lock);
+    pthread_mutex_destroy(&store->lock_order.lock);
     for (unsigned i = 0; i < WAIT_SHARDS; i++) {
         pthread_mutex_destroy(&store->shards[i].lock);
         pthread_cond_destroy(&store->shards[i].free);
@@ -55,7 +58,7 @@ static int build(pgs_store *store, const struct pgs_store_params *params)
         error = frames_init(store);
     if (error)
         return error;
-    store->queue = evict_open(params->policy, store->frames);
+    store->queue = evict_open(params->policy, params->flags & PGS_STORE_AUDIT, store->frames);
     return store->queue ? PGS_OK : PGS_E_NOMEM;
 }
 
@@ -92,6 +95,7 @@ void pgs_store_close(pgs_store *store)
 {
     if (!store)
         return;
+    heaps_close(store);
     for (uint32_t i = 0; i < MAX_OBJECTS; i++) {
         struct pgs_object *object = object_of(store, i);
         if (!object)

@@ -14,13 +14,16 @@
 #include "pagestep/store.h"
 #include "pool/pool.h"
 #include "store/evict.h"
+#include "store/lock.h"
 #include "store/page.h"
+#include "store/section.h"
 
 enum {
     MIN_FRAMES = 8,    /* fewer, and one access could need more than there are */
     MAX_OBJECTS = 1024,
     MAX_WORKERS = 32,  /* calls under way at once; further ones wait */
     WORKER_DECODERS = 4,
+    OBJECT_CODECS = 2,
     MAX_ENCODERS = 32,
     FRAME_PATIENCE = 10000,
     WAIT_SHARDS = 32,
@@ -35,7 +38,7 @@ struct pgs_object {
     uint64_t base_address;
     struct pgs_backing backing; /* struct_size 0: none */
     uint64_t backing_bytes;     /* of RAM that it takes */
-    const pgs_codec *codec;     /* or NULL */
+    const pgs_codec *codecs[OBJECT_CODECS]; /* by effort; NULL where it has none */
     struct page *pages;
 };
 
@@ -108,9 +111,13 @@ struct pgs_store {
     _Atomic uint32_t held_frames;      /* pinned, or of level PINNED: cannot leave */
 
     _Alignas(CACHE_LINE) struct pool pool;
+    _Atomic uint64_t held_victims, fresh_victims; /* with PGS_STORE_AUDIT */
+    _Atomic bool settles;         /* some object has a balanced codec */
     _Atomic uint64_t reclaimable; /* objects of the pool that reclaim may drop */
     pthread_mutex_t object_lock; /* objects come and go, the budget moves */
     struct pgs_object *_Atomic objects[MAX_OBJECTS];
+    struct lock_order lock_order;
+    struct pgs_heap *heaps;      /* that are open */
     struct worker workers[MAX_WORKERS];
     struct encoder encoders[MAX_ENCODERS];
     struct wait_shard shards[WAIT_SHARDS];
@@ -141,11 +148,18 @@ static inline uint64_t address_of(const pgs_store *store, const struct pgs_objec
     return object->base_address + page_no * store->page_size;
 }
 
-/* Another tier has its bytes, or will take them. For a page with a copy in the
- * pool this does not change as long as the copy is there. */
+/* Another tier has its bytes, or will take them, and may. For a page with a copy in
+ * the pool this changes only where the page is treated otherwise (pgs_treat). */
 static inline bool page_can_lose_copy(const struct pgs_object *object, uint64_t word)
 {
-    return !(word & PAGE_DIRTY) || object->backing.page_out;
+    return !(word & PAGE_STAYS) && (!(word & PAGE_DIRTY) || object->backing.page_out);
+}
+
+/* The codec that made a coded copy. */
+static inline const pgs_codec *codec_of_copy(const struct pgs_object *object, uint64_t word)
+{
+    return page_coding(word) >= CODING_CODED ? object->codecs[page_coding(word) - CODING_CODED]
+                                             : object->codecs[PGS_EFFORT_FAST];
 }
 
 /* One page that a worker works on. */
@@ -154,6 +168,7 @@ struct job {
     struct worker *worker;
     struct pgs_object *object;
     struct page *page;
+    struct section *section; /* what its thread has promised here, or NULL */
     struct encoder *packer; /* to be used instead of the store's own, or NULL */
     uint32_t object_no;
     uint32_t page_no;
@@ -162,6 +177,10 @@ struct job {
 /* page.c: waiting for a page */
 void page_await(pgs_store *store, struct page *page);
 void page_claim(pgs_store *store, struct page *page);
+/* Whether the job's thread may use a page in this state; in an atomic section only
+ * one that is in its frame, and not on its way. */
+int page_may_use(const struct job *job, uint64_t word);
+int page_claim_to_use(const struct job *job);
 void page_publish(pgs_store *store, struct page *page, uint64_t clear, uint64_t set);
 
 /* budget.c */
@@ -178,7 +197,7 @@ void metadata_uncharge(pgs_store *store, uint64_t bytes);
 /* worker.c */
 struct worker *worker_take(pgs_store *store);
 void worker_give(struct worker *worker);
-int worker_prepare(pgs_store *store, struct worker *worker, const pgs_codec *codec);
+int worker_prepare(pgs_store *store, struct worker *worker, const struct pgs_object *object);
 pgs_coder *worker_decoder(const struct worker *worker, const pgs_codec *codec);
 void workers_close(pgs_store *store);
 
@@ -218,17 +237,40 @@ void frame_keep(pgs_store *store);
 /* page_in.c: the page is claimed, or held by PAGE_READER where it says so */
 int page_fetch(const struct job *job, uint64_t word, void *out);
 int page_decode_copy(const struct job *job, pgs_coder *coder, void *out, uint32_t *size_ret);
+int page_may_fault(const struct job *job);
 int page_bring_in(const struct job *job);
 void page_install(const struct job *job, uint32_t frame, bool ghost);
+
+/* pin.c: counts a claimed page's frame as held, and has the page in it, unless it is
+ * held already; and the other way round */
+int page_hold(const struct job *job);
+void page_release(pgs_store *store);
+
+/* move.c: the page is claimed */
+void page_empty(const struct job *job);
 
 /* page_out.c: the page is claimed */
 int page_store_copy(const struct job *job, struct encoder *encoder, const void *bytes, bool keep,
                     uint32_t *frame);
+/* The page has a copy, coded so. */
+void page_set_coding(struct page *page, enum page_coding coding);
+/* One of those that the page is to be coded with. */
+struct encoder *encoder_for(const struct job *job);
 int page_write_back(const struct job *job, const void *bytes);
 int page_leave(const struct job *job, uint32_t *frame);
 void page_drop_copy(const struct job *job);
 bool page_is_clean(const struct job *job, const void *bytes);
+
+/* departure.c: the first page that can leave gives its frame */
 bool evict_one(pgs_store *store, struct worker *worker, uint32_t *frame_ret);
+/* All leave that may, pages that have just come as well. */
+void evict_all(pgs_store *store, struct worker *worker);
+
+/* section.c: the thread's state in a store is there while it has any */
+int section_open(pgs_store *store, struct section **section_ret);
+void section_close(struct section *section);
+/* verify.c: with PGS_STORE_VERIFY has all pages leave that may; worker NULL: takes one */
+void verify_evict(pgs_store *store, struct worker *worker);
 
 /* reclaim.c */
 bool pool_make_room(pgs_store *store, struct worker *worker);

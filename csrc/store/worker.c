@@ -39,21 +39,35 @@ static void drop_decoder(pgs_store *store, struct decoder *decoder)
     *decoder = (struct decoder){0};
 }
 
-int worker_prepare(pgs_store *store, struct worker *worker, const pgs_codec *codec)
+static bool object_has(const struct pgs_object *object, const pgs_codec *codec)
 {
-    struct decoder *free_slot = NULL;
-    if (!codec)
-        return PGS_OK;
+    for (unsigned i = 0; i < OBJECT_CODECS; i++)
+        if (object->codecs[i] == codec)
+            return true;
+    return false;
+}
+
+/* A place for one more decoder: a free one, or that of a codec which the object does
+ * not need. */
+static struct decoder *place_for_decoder(pgs_store *store, struct worker *worker,
+                                         const struct pgs_object *object)
+{
+    struct decoder *place = NULL;
     for (unsigned i = 0; i < WORKER_DECODERS; i++) {
-        if (worker->decoders[i].codec == codec)
-            return PGS_OK;
-        if (!worker->decoders[i].codec)
-            free_slot = &worker->decoders[i];
+        struct decoder *each = &worker->decoders[i];
+        if (!each->codec)
+            return each;
+        if (!object_has(object, each->codec))
+            place = each;
     }
-    if (!free_slot) {
-        free_slot = &worker->decoders[0];
-        drop_decoder(store, free_slot);
-    }
+    drop_decoder(store, place);
+    return place;
+}
+
+static int add_decoder(pgs_store *store, struct worker *worker, const struct pgs_object *object,
+                       const pgs_codec *codec)
+{
+    struct decoder *place = place_for_decoder(store, worker, object);
     pgs_coder *coder;
     int error = pgs_coder_open(codec, 0, &coder);
     if (error)
@@ -63,8 +77,17 @@ int worker_prepare(pgs_store *store, struct worker *worker, const pgs_codec *cod
         pgs_coder_close(coder);
         return error;
     }
-    *free_slot = (struct decoder){.codec = codec, .coder = coder};
+    *place = (struct decoder){.codec = codec, .coder = coder};
     return PGS_OK;
+}
+
+int worker_prepare(pgs_store *store, struct worker *worker, const struct pgs_object *object)
+{
+    int error = PGS_OK;
+    for (unsigned i = 0; i < OBJECT_CODECS && !error; i++)
+        if (object->codecs[i] && !worker_decoder(worker, object->codecs[i]))
+            error = add_decoder(store, worker, object, object->codecs[i]);
+    return error;
 }
 
 pgs_coder *worker_decoder(const struct worker *worker, const pgs_codec *codec)

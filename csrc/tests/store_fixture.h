@@ -12,7 +12,7 @@
 struct fixture {
     struct fake fake;
     unsigned char *shadow; /* what the object must hold */
-    pgs_codec *codec;
+    pgs_codec *codec, *balanced;
     pgs_store *store;
     uint32_t object;
     uint32_t page_size;
@@ -40,7 +40,7 @@ static inline void fixture_fill_page(unsigned char *page, uint32_t size, struct 
 struct fixture_options {
     uint32_t page_size, codec_id, policy, pool_percent, flags;
     uint64_t page_count, budget_bytes;
-    int writable, anonymous;
+    int writable, anonymous, balanced; /* balanced: a zstd codec as well */
 };
 
 static inline int fixture_open(struct fixture *fixture, const struct fixture_options *options)
@@ -62,22 +62,30 @@ static inline int fixture_open(struct fixture *fixture, const struct fixture_opt
                                      .filter_id = PGS_FILTER_X86};
     if (options->codec_id)
         CHECK(pgs_codec_open(&codec, &fixture->codec) == PGS_OK);
+    /* The tests run a second time under the verifier (meson.build). */
+    uint32_t verify = getenv("PGS_TEST_VERIFY") ? PGS_STORE_VERIFY : 0;
     struct pgs_store_params params = {.struct_size = sizeof params, .page_size = size,
                                       .budget_bytes = options->budget_bytes,
-                                      .policy = options->policy, .flags = options->flags,
+                                      .policy = options->policy, .flags = options->flags | verify,
                                       .pool_percent = options->pool_percent};
     int error = pgs_store_open(&params, &fixture->store);
     if (error)
         return error;
     struct pgs_backing backing = fake_backing(&fixture->fake, options->writable);
-    return pgs_object_add(fixture->store, options->page_count, 0xffffffff81000000u,
-                          options->anonymous ? NULL : &backing, fixture->codec, &fixture->object);
+    error = pgs_object_add(fixture->store, options->page_count, 0xffffffff81000000u,
+                           options->anonymous ? NULL : &backing, fixture->codec, &fixture->object);
+    if (error || !options->balanced)
+        return error;
+    codec.codec_id = PGS_CODEC_ZSTD;
+    CHECK(pgs_codec_open(&codec, &fixture->balanced) == PGS_OK);
+    return pgs_object_add_codec(fixture->store, fixture->object, fixture->balanced);
 }
 
 static inline void fixture_close(struct fixture *fixture)
 {
     pgs_store_close(fixture->store);
     pgs_codec_close(fixture->codec);
+    pgs_codec_close(fixture->balanced);
     free(fixture->shadow);
     free(fixture->fake.bytes);
 }
@@ -92,6 +100,21 @@ static inline struct pgs_stats fixture_stats(const struct fixture *fixture)
 static inline unsigned char *fixture_shadow(const struct fixture *fixture, uint64_t page_no)
 {
     return fixture->shadow + page_no * fixture->page_size;
+}
+
+/* Treats a run of pages alike. */
+static inline int fixture_treat(const struct fixture *fixture, uint64_t first, uint64_t count,
+                                uint8_t treatment)
+{
+    uint64_t *page_nos = malloc((count + 1) * sizeof *page_nos);
+    uint8_t *treatments = malloc(count + 1);
+    for (uint64_t i = 0; i < count; i++)
+        page_nos[i] = first + i;
+    memset(treatments, treatment, count);
+    int error = pgs_treat(fixture->store, fixture->object, page_nos, treatments, count);
+    free(page_nos);
+    free(treatments);
+    return error;
 }
 
 /* Reads a page and compares it with the shadow. */

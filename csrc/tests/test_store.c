@@ -236,19 +236,19 @@ static void test_levels(void)
 {
     struct fixture fixture;
     CHECK(fixture_open(&fixture, &small) == PGS_OK);
-    CHECK(pgs_set_level(fixture.store, fixture.object, 0, 40, PGS_LEVEL_PINNED) == PGS_OK);
+    CHECK(fixture_treat(&fixture, 0, 40, PGS_LEVEL_PINNED) == PGS_OK);
     CHECK(fixture_stats(&fixture).level_hot[PGS_LEVEL_PINNED] == 40);
     /* Too many: nothing is changed. */
-    CHECK(pgs_set_level(fixture.store, fixture.object, 20, 300, PGS_LEVEL_PINNED) == PGS_E_BUDGET);
+    CHECK(fixture_treat(&fixture, 20, 300, PGS_LEVEL_PINNED) == PGS_E_BUDGET);
     CHECK(fixture_stats(&fixture).pinned_pages == 40);
-    CHECK(pgs_set_level(fixture.store, fixture.object, 390, 11, PGS_LEVEL_EAGER) == PGS_E_RANGE);
-    CHECK(pgs_set_level(fixture.store, fixture.object, 0, 1, 6) == PGS_E_INVALID);
+    CHECK(fixture_treat(&fixture, 390, 11, PGS_LEVEL_EAGER) == PGS_E_RANGE);
+    CHECK(fixture_treat(&fixture, 0, 1, 6) == PGS_E_INVALID);
     for (int round = 0; round < 3; round++)
         for (uint64_t i = 0; i < PAGES; i++)
             fixture_check_page(&fixture, i, PGS_READ_INTO_FRAME);
     CHECK(fixture_stats(&fixture).level_hot[PGS_LEVEL_PINNED] == 40);
     CHECK(one(pgs_discard, &fixture, 3) == PGS_E_PINNED);
-    CHECK(pgs_set_level(fixture.store, fixture.object, 0, PAGES, PGS_LEVEL_STEP_ON_IT) == PGS_OK);
+    CHECK(fixture_treat(&fixture, 0, PAGES, PGS_LEVEL_STEP_ON_IT) == PGS_OK);
     CHECK(fixture_stats(&fixture).pinned_pages == 0);
     for (uint64_t i = 0; i < PAGES; i++)
         CHECK(one(pgs_discard, &fixture, i) == PGS_OK);
@@ -269,7 +269,7 @@ static void test_hits_on_pinned_pages(uint32_t policy)
     CHECK(fixture_open(&fixture, &options) == PGS_OK);
     for (uint64_t i = 0; i < 140; i++)
         fixture_check_page(&fixture, i, PGS_READ_INTO_FRAME);
-    CHECK(pgs_set_level(fixture.store, fixture.object, 20, 14, PGS_LEVEL_PINNED) == PGS_OK);
+    CHECK(fixture_treat(&fixture, 20, 14, PGS_LEVEL_PINNED) == PGS_OK);
     for (int i = 0; i < 20000; i++)
         fixture_check_page(&fixture, noise_below(&noise, PAGES), PGS_READ_INTO_FRAME);
     fixture_close(&fixture);
@@ -364,8 +364,8 @@ static void test_forward_progress(void)
     options.budget_bytes = 640 * KIB;
     options.pool_percent = 100;
     CHECK(fixture_open(&fixture, &options) == PGS_OK);
-    CHECK(pgs_set_level(fixture.store, fixture.object, 0, 200, PGS_LEVEL_STEP_ON_IT) == PGS_OK);
-    CHECK(pgs_set_level(fixture.store, fixture.object, 200, 200, PGS_LEVEL_LAST_RESORT) == PGS_OK);
+    CHECK(fixture_treat(&fixture, 0, 200, PGS_LEVEL_STEP_ON_IT) == PGS_OK);
+    CHECK(fixture_treat(&fixture, 200, 200, PGS_LEVEL_LAST_RESORT) == PGS_OK);
     for (uint64_t i = 200; i < PAGES; i++)
         fixture_check_page(&fixture, i, PGS_READ_INTO_FRAME);
     uint64_t before = fixture_stats(&fixture).hits;

@@ -155,6 +155,14 @@ static void press(struct actor *actor)
     CHECK(stats.used_bytes_max <= run->budget / 2 + run->budget);
 }
 
+static uint8_t any_treatment(struct actor *actor)
+{
+    uint32_t level = 1 + noise_word(&actor->noise) % (PGS_LEVEL_COUNT - 1);
+    uint32_t effort = noise_word(&actor->noise) % PGS_EFFORT_COUNT;
+    uint32_t stays = noise_word(&actor->noise) % 2 * PGS_TREAT_STAYS;
+    return (uint8_t)(level + effort * PGS_TREAT_EFFORT + stays);
+}
+
 static void step(struct actor *actor)
 {
     uint32_t draw = noise_word(&actor->noise) % 100;
@@ -168,8 +176,7 @@ static void step(struct actor *actor)
         move_some(actor, draw % 3);
     else if (draw < 98)
         check_status(actor->run,
-                     pgs_set_level(actor->run->fixture.store, 0, own_page(actor), 1,
-                                   1 + noise_word(&actor->noise) % (PGS_LEVEL_COUNT - 1)));
+                     fixture_treat(&actor->run->fixture, own_page(actor), 1, any_treatment(actor)));
     else if (actor->number == 0)
         press(actor);
 }
@@ -194,7 +201,8 @@ static void run_all(uint64_t steps, unsigned threads, int writable, uint32_t pol
     run->budget = 3000 << 10;
     struct fixture_options options = {.codec_id = PGS_CODEC_LZ4, .page_count = PAGES,
                                       .budget_bytes = run->budget, .pool_percent = 60,
-                                      .policy = policy, .writable = writable};
+                                      .policy = policy, .writable = writable, .balanced = 1,
+                                      .flags = PGS_STORE_AUDIT};
     CHECK(fixture_open(&run->fixture, &options) == PGS_OK);
     unsigned char page[PAGE];
     for (uint64_t i = 0; i < PAGES; i++) {
@@ -213,7 +221,7 @@ static void run_all(uint64_t steps, unsigned threads, int writable, uint32_t pol
         check_page(run, i, atomic_load(&run->acknowledged[i]), page);
     }
     struct pgs_stats stats = fixture_stats(&run->fixture);
-    CHECK(stats.pinned_pages == 0 && stats.corrupt == 0);
+    CHECK(stats.pinned_pages == 0 && stats.corrupt == 0 && stats.held_victims == 0);
     CHECK(stats.used_bytes == stats.hot_bytes + stats.pool_bytes + stats.metadata_bytes);
     printf("threads %u writable %d policy %u: %llu reads, %llu page-outs, %llu refused\n", threads,
            writable, policy, (unsigned long long)stats.reads, (unsigned long long)stats.page_outs,
@@ -227,7 +235,7 @@ int main(int argc, char **argv)
     uint64_t steps = argc > 1 ? strtoull(argv[1], NULL, 0) : 4000;
     unsigned threads = argc > 2 ? (unsigned)strtoul(argv[2], NULL, 0) : 4;
     CHECK(threads >= 1 && threads <= THREADS_MAX);
-    for (uint32_t policy = 0; policy < 2; policy++)
+    for (uint32_t policy = 0; policy < PGS_POLICY_COUNT; policy++)
         for (int writable = 0; writable < 2; writable++) {
             run_all(steps, 1, writable, policy);
             run_all(steps, threads, writable, policy);

@@ -7,6 +7,7 @@ from ._closure import Hop, IndirectCalls
 from ._edges import Edges, How
 from ._functions import Functions, functions_of
 from ._interrupts import InterruptPages
+from ._lock import LockTable, StoreLock
 from ._residence import Share
 from ._roots import CUTS
 from ._suggest import suggest_rules
@@ -22,7 +23,9 @@ __all__ = [
     "How",
     "IndirectCalls",
     "InterruptPages",
+    "LockTable",
     "Share",
+    "StoreLock",
     "TraceViolation",
     "Violation",
     "build_call_graph",

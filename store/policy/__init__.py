@@ -5,6 +5,7 @@ from ._decide import ForcedBy, PagePolicy, SharingCost, decide
 from ._decisions import UnmatchedRule
 from ._explanation import Decision, Explanation, OwnerOnPage, PageExplained, Wish
 from ._level import CODEC_NAMES, LEVELS, ONCE, Level, LevelTraits, OnceTraits, Tier
+from ._match import pages_matching
 from ._rules import Indirect, Rule, RuleSet
 from ._tags import Tag, fault_marks, include_folder, section_tags
 
@@ -32,5 +33,6 @@ __all__ = [
     "decide",
     "fault_marks",
     "include_folder",
+    "pages_matching",
     "section_tags",
 ]

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
 
+from pagestep.store._binding import lib
+
 __all__ = ["CODEC_NAMES", "LEVELS", "ONCE", "Level", "LevelTraits", "OnceTraits", "Tier"]
 
 
@@ -22,6 +24,11 @@ class Level(IntEnum):
     EAGER = 4
     STEP_ON_IT = 5
     """We'll never need it in a hurry."""
+
+    @property
+    def weight(self) -> int:
+        """What idle time is multiplied with in the choice of a victim; 0: it is no candidate."""
+        return int(lib.pgs_level_weight(self))
 
 
 class Tier(IntEnum):
@@ -42,9 +49,8 @@ class LevelTraits:
     """What a level means.
 
     Attributes:
-        weight: What idle time is multiplied with in the choice of a victim, as the core has it;
-            0: the page is no candidate.
-        ram_codec: What codes the page in RAM, of CODEC_NAMES; None where it is never coded.
+        ram_codec: What codes the page in RAM, of CODEC_NAMES, or "fast, balanced when cold";
+            None where it is never coded.
         rom_codec: What codes the page in a ROM image, of CODEC_NAMES.
         lowest_tier: The deepest tier that the page may sink to.
         expected_reads: How often the page is expected to be read from ROM, in relation to the
@@ -52,7 +58,6 @@ class LevelTraits:
         cold: What becomes of the page when it is cold.
     """
 
-    weight: int
     ram_codec: str | None
     rom_codec: str
     lowest_tier: Tier
@@ -60,24 +65,26 @@ class LevelTraits:
     cold: str
 
 
+_SETTLING: Final = "fast, balanced when cold"
+
 # An engineer who says "step on it" expects not to need the page, one who says "last resort"
 # expects to need it all the time; a pinned page is read once.
 LEVELS: Final = {
-    Level.PINNED: LevelTraits(0, None, "balanced", Tier.HOT, 1.0, "stays in its frame"),
+    Level.PINNED: LevelTraits(None, "balanced", Tier.HOT, 1.0, "stays in its frame"),
     Level.LAST_RESORT: LevelTraits(
-        1, "fast", "fast", Tier.COMPRESSED, 16.0, "compressed, and stays so"
+        "fast", "fast", Tier.DISK, 16.0, "compressed; dropped last of all"
     ),
     Level.RELUCTANT: LevelTraits(
-        16, "fast", "fast", Tier.DISK, 8.0, "compressed; dropped when the pool is full"
+        "fast", "fast", Tier.DISK, 8.0, "compressed; dropped when the pool is full"
     ),
     Level.NORMAL: LevelTraits(
-        64, "fast", "balanced", Tier.DISK, 4.0, "compressed; dropped when the pool is full"
+        _SETTLING, "balanced", Tier.DISK, 4.0, "compressed; dropped when the pool is full"
     ),
     Level.EAGER: LevelTraits(
-        256, "fast", "balanced", Tier.DISK, 2.0, "dropped where it is clean, else compressed"
+        _SETTLING, "balanced", Tier.DISK, 2.0, "dropped where it is clean, else compressed"
     ),
     Level.STEP_ON_IT: LevelTraits(
-        4096, "balanced", "dense", Tier.DISK, 1.0, "dropped where it is clean, else compressed"
+        "balanced", "dense", Tier.DISK, 1.0, "dropped where it is clean, else compressed"
     ),
 }
 """The table of levels, of which docs/LEVELS.md is made."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ._owners import Ints, Owners
+from ._owners import Ints, Owners, find_owners
 
 if TYPE_CHECKING:
     from pagestep.store.image import Image, SourceRanges
@@ -204,6 +204,23 @@ class BoundMatcher:
             first, end = rule.address
             return f"the image has no section from {first:#x} to {end:#x}"
         return "nothing is matched by all its matchers together"
+
+
+def pages_matching(image: Image, rule: Rule) -> tuple[Ints, str]:
+    """Return the pages on which a rule matches anything, and what of it matches nothing, or "".
+
+    Raises:
+        BadImage: Its symbols or its debug information cannot be read.
+    """
+    matcher = Matcher(image, [rule])
+    owners = find_owners(image, matcher.cuts([rule]))
+    pieces, reason = matcher.bind(owners).match(rule)
+    is_on = np.zeros(image.page_count, np.bool_)
+    first = owners.start[pieces] // image.page_size
+    last = (owners.end[pieces] - 1) // image.page_size
+    for start, stop in zip(first.tolist(), last.tolist(), strict=True):
+        is_on[start : stop + 1] = True
+    return np.flatnonzero(is_on), reason
 
 
 def _pieces(owners: Owners, ranges: Sequence[tuple[int, int]]) -> Ints:

@@ -302,6 +302,14 @@ class Rom(Closing):
         return sum(each.size for each in self._header.dicts if each.codec_id)
 
     @property
+    def stored(self) -> npt.NDArray[np.bool_]:
+        """Which pages it can give, those of one repeated word too; shape (page_count,)."""
+        entry_size = self._header.page_entry_size
+        left_out = (1 << 8 * entry_size) - 1
+        found: npt.NDArray[np.bool_] = self._entries("pages", entry_size) != left_out
+        return found
+
+    @property
     def by_codec(self) -> dict[str, tuple[int, int]]:
         """Pages and stored bytes by what holds them.
 
@@ -309,7 +317,6 @@ class Rom(Closing):
         (stored for another page already), ``"absent"`` (left out).
         """
         header = self._header
-        top_bit = 1 << (8 * header.page_entry_size - 1)
         size_bits = 8 * header.slot_entry_size - 4
         pages = self._entries("pages", header.page_entry_size).astype(np.int64)
         slots = self._entries("slots", header.slot_entry_size).astype(np.int64)
@@ -321,8 +328,8 @@ class Rom(Closing):
             if name != "same":
                 of_codec = codec_of == info.id
                 found[name] = int(of_codec.sum()), int(sizes[of_codec].sum())
-        absent = int((pages == 2 * top_bit - 1).sum())
-        same = int((pages >= top_bit).sum()) - absent
+        absent = len(pages) - int(self.stored.sum())
+        same = int((pages >= 1 << (8 * header.page_entry_size - 1)).sum()) - absent
         found["same"] = same, 8 * header.tables["words"].count
         found["duplicate"] = len(pages) - same - absent - len(slots), 0
         found["absent"] = absent, 0

@@ -3,14 +3,9 @@
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
-
 from level_table import DOCUMENT, level_table, with_table
 from pagestep import Level, Tier
 from pagestep.store.policy import CODEC_NAMES, LEVELS, ONCE
-
-EVICT = Path(__file__).resolve().parents[2] / "csrc" / "store" / "evict.c"
 
 
 def test_the_document_has_the_codes_table() -> None:
@@ -19,17 +14,12 @@ def test_the_document_has_the_codes_table() -> None:
     assert level_table().count("\n") == 2 + len(Level) + 1
 
 
-def test_weights_are_the_cores() -> None:
-    found = re.findall(r"\[PGS_LEVEL_(\w+)\] = (\d+)", EVICT.read_text(encoding="ascii"))
-    assert {name: int(weight) for name, weight in found} == {
-        level.name: traits.weight for level, traits in LEVELS.items()
-    }
-
-
 def test_the_scale_goes_one_way() -> None:
     assert list(LEVELS) == list(Level)
     traits = list(LEVELS.values())
-    assert [each.weight for each in traits] == sorted(each.weight for each in traits)
+    weights = [level.weight for level in Level]
+    assert weights == sorted(set(weights))
+    assert weights[0] == 0
     assert [each.lowest_tier for each in traits] == sorted(each.lowest_tier for each in traits)
     pageable = [CODEC_NAMES.index(each.rom_codec) for each in traits[1:]]
     assert pageable == sorted(pageable)

@@ -39,7 +39,7 @@ def test_lru_is_exact() -> None:
     pages = np.concatenate([b.pages for b in generate(PAGES, events=40_000, seed=3)])
     with Image.open(firmware(), raw=True) as image:
         for ram in (900_000, 1_500_000):
-            with PageStore(image, ram=ram, policy="lru", pool_percent=0) as store:
+            with PageStore.open(image, ram=ram, policy="lru", pool_percent=0) as store:
                 replay(store, reads_only(generate(PAGES, events=40_000, seed=3)))
                 stats = store.stats()
                 frames = stats.hot_bytes // store.page_size
@@ -52,7 +52,7 @@ def test_s3fifo_is_not_much_worse_than_lru() -> None:
     faults = {}
     with Image.open(firmware(), raw=True) as image:
         for policy in ("lru", "s3fifo"):
-            with PageStore(image, ram=1_200_000, policy=policy, pool_percent=0) as store:
+            with PageStore.open(image, ram=1_200_000, policy=policy, pool_percent=0) as store:
                 replay(store, reads_only(generate(PAGES, events=60_000, seed=4)))
                 faults[policy] = store.stats().faults
     assert faults["s3fifo"] < faults["lru"] * 1.1
@@ -63,7 +63,7 @@ def test_s3fifo_is_not_much_worse_than_lru() -> None:
 def test_every_page_is_verified_under_writes(policy: str, codec: str) -> None:
     """Dirty pages go to the pool and the scratch file, and come back as they were."""
     with Image.open(firmware(), raw=True) as image:
-        with PageStore(image, ram="512KiB", policy=policy, codec=codec, scratch=True) as store:
+        with PageStore.open(image, ram="512KiB", policy=policy, codec=codec, scratch=True) as store:
             made = many_writes(generate(PAGES, events=60_000, seed=5))
             result = replay(store, made, sample_events=5000)
             stats = store.stats()
@@ -78,7 +78,7 @@ def test_every_page_is_verified_under_writes(policy: str, codec: str) -> None:
 
 
 def test_a_wrong_page_stops_the_replay() -> None:
-    with Image.open(firmware(), raw=True) as image, PageStore(image, ram="4MiB") as store:
+    with Image.open(firmware(), raw=True) as image, PageStore.open(image, ram="4MiB") as store:
         store.write(17, b"\xff" * store.page_size)
         block = Block(
             np.array([1, 17], np.uint32), np.zeros(2, np.uint8), np.arange(2, dtype=np.uint64), []
@@ -90,15 +90,15 @@ def test_a_wrong_page_stops_the_replay() -> None:
 def test_a_trace_beyond_the_image_is_refused() -> None:
     with (
         Image.open(firmware(), raw=True) as image,
-        PageStore(image, ram="4MiB") as store,
+        PageStore.open(image, ram="4MiB") as store,
         pytest.raises(BadTrace, match="another image"),
     ):
         replay(store, generate(PAGES * 2, events=10_000, seed=1))
 
 
 def test_too_much_dirt_is_refused_by_name() -> None:
-    with Image.open(firmware(), raw=True) as image, PageStore(image, ram="700KiB") as store:
+    with Image.open(firmware(), raw=True) as image, PageStore.open(image, ram="700KiB") as store:
         pages = np.arange(PAGES, dtype=np.uint32)
         block = Block(pages, np.full(PAGES, 2, np.uint8), pages.astype(np.uint64), [])
-        with pytest.raises(BudgetExceeded, match=r"page \d+ cannot be accessed"):
+        with pytest.raises(BudgetExceeded, match=r"page \d+ .*cannot be accessed"):
             replay(store, iter([block] * 3))

@@ -124,7 +124,7 @@ def test_left_out_pages_without_the_image() -> None:
         for page_no in range(INIT.start):
             assert store.read(page_no) == PAGES[page_no].tobytes()
         for page_no in INIT:
-            with pytest.raises(AbsentPage, match=rf"page {page_no} cannot be read: it was left"):
+            with pytest.raises(AbsentPage, match=rf"page {page_no} .*cannot be read: it was left"):
                 store.read(page_no)
         # What is written is there all the same.
         store.write(INIT.start, PAGES[0])
@@ -172,7 +172,7 @@ def test_a_damaged_page_spoils_no_other(vmlinux: Path) -> None:
     page_no = next(n for n in TEXT if len(set(PAGES[n].tolist())) > 1 and n not in (4, 5))
     with PageStore.open(rom=damaged(page_no)) as store:
         for _ in range(2):
-            with pytest.raises(CorruptPage, match=f"page {page_no} cannot be read"):
+            with pytest.raises(CorruptPage, match=f"page {page_no} .*cannot be read"):
                 store.read(page_no)
         for other in set(range(COUNT)) - {page_no, page_no + 1}:
             assert store.read(other) == PAGES[other].tobytes()
@@ -188,7 +188,7 @@ def test_a_damaged_page_comes_from_the_image_where_there_is_one(vmlinux: Path) -
     with PageStore.open(vmlinux, rom=damaged(page_no)) as store:
         changed = kernel().replace(PAGES[page_no].tobytes(), PAGES[page_no].tobytes()[::-1])
         vmlinux.write_bytes(changed)
-        with pytest.raises(CorruptPage, match=f"page {page_no} cannot be read"):
+        with pytest.raises(CorruptPage, match=f"page {page_no} .*cannot be read"):
             store.read(page_no)
 
 

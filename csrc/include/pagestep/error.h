@@ -31,7 +31,22 @@ enum pgs_error {
     PGS_E_ROM_EXTENT = -16,    /* the pages' bytes overlap, or lie outside the data */
     PGS_E_ROM_DICT = -17,      /* a dictionary is too large or does not decode */
     PGS_E_ROM_CODEC = -18,     /* a codec or filter that is not linked */
-    PGS_E_ROM_ABSENT = -19     /* the page was left out of the image */
+    PGS_E_ROM_ABSENT = -19,    /* the page was left out of the image */
+
+    /* Of the discipline (pagestep/discipline.h). */
+    PGS_E_ATOMIC = -20,     /* what may wait was asked for in an atomic section */
+    PGS_E_LOCK_ORDER = -21, /* locks, or a lock and a page-in, in an order that can deadlock */
+    PGS_E_PAGER = -22,      /* the pager needs a page that can leave */
+    PGS_E_REENTRY = -23,    /* a backing called the store that called it */
+    PGS_E_PAGER_POOL = -24, /* the pager needs memory of a paged pool */
+    PGS_E_GONE = -25,       /* the page's bytes were given up for good */
+
+    /* Of heaps. */
+    PGS_E_HEAP_EXHAUSTED = -30,     /* no free run is long enough */
+    PGS_E_HEAP_DOUBLE_FREE = -31,   /* the block was freed before */
+    PGS_E_HEAP_USE_AFTER_FREE = -32, /* the same, but read or written; or free memory was written */
+    PGS_E_HEAP_NOT_A_BLOCK = -33,   /* a handle that was never given out */
+    PGS_E_HEAP_OVERRUN = -34        /* bytes beyond a block's end */
 };
 
 /* A short English phrase for an error code; never NULL, static storage. */

@@ -29,10 +29,28 @@ enum pgs_level {
     PGS_LEVEL_COUNT = 6
 };
 
+/* Which of its object's codecs a page is compressed with; of one that has no second,
+ * the first. */
+enum pgs_effort {
+    PGS_EFFORT_FAST = 0,     /* the codec that the object was added with */
+    PGS_EFFORT_BALANCED = 1, /* its second (pgs_object_add_codec) */
+    PGS_EFFORT_SETTLING = 2, /* the first; the second when room is needed and it is cold */
+    PGS_EFFORT_COUNT = 3
+};
+
+/* How a page is treated, in one byte: its level, its effort times PGS_TREAT_EFFORT,
+ * and PGS_TREAT_STAYS where it may leave its frame but not RAM. */
+enum pgs_treatment { PGS_TREAT_LEVEL_MASK = 7, PGS_TREAT_EFFORT = 8, PGS_TREAT_STAYS = 32,
+                     PGS_TREAT_END = 64 };
+
 /* Who chooses the frame that is given up. */
 enum pgs_policy_id {
     PGS_POLICY_S3FIFO = 0, /* hits take no lock */
-    PGS_POLICY_LRU = 1     /* exact, as a control: every hit takes the queue's lock */
+    PGS_POLICY_LRU = 1,    /* exact, as a control: every hit takes the queue's lock */
+    /* For tests of what relies on a page staying: */
+    PGS_POLICY_RANDOM = 2, /* any page, the same in every run */
+    PGS_POLICY_WORST = 3,  /* the one that LRU would keep longest */
+    PGS_POLICY_COUNT = 4
 };
 
 /* Where a fault found its page. */
@@ -53,7 +71,11 @@ enum pgs_read_flag {
 };
 
 enum pgs_store_flag {
-    PGS_STORE_TIMED = 1 /* measure the time of every fault (about 50 ns each) */
+    PGS_STORE_TIMED = 1,  /* measure the time of every fault (about 50 ns each) */
+    PGS_STORE_VERIFY = 2, /* every page that may leave its frame does so when an atomic
+                             section begins, a pin is taken back or a lock is taken:
+                             what relies on luck fails at once (pagestep/discipline.h) */
+    PGS_STORE_AUDIT = 4   /* hold every eviction against all frames that could have gone */
 };
 
 /* What can give an object's pages back and, if page_out is not NULL, take
@@ -90,6 +112,9 @@ struct pgs_extent {
     uint64_t file_offset;   /* bytes from the file's first */
     uint64_t size;          /* bytes */
 };
+
+/* What PGS_STORE_AUDIT tells apart of a victim: by which power of two it falls short. */
+enum pgs_shortfall { PGS_SHORTFALL_COUNT = 32 };
 
 typedef struct pgs_store pgs_store;
 
@@ -135,13 +160,20 @@ struct pgs_stats {
     uint64_t discards;         /* pages whose last copy in RAM was dropped */
     uint64_t writebacks;       /* pages given to their backing */
     uint64_t corrupt;          /* page-ins refused for their bytes */
+    /* With PGS_STORE_AUDIT. A victim's idle time counts in faults, times its level's
+     * weight; [k] are evictions where the greatest of all was below 2^k times it, and
+     * not below 2^(k-1) times, [0] those where it was the greatest itself. */
+    uint64_t audited;          /* evictions looked at */
+    uint64_t shortfalls[32];
+    uint64_t held_victims;     /* that were pinned or PINNED: never */
+    uint64_t fresh_victims;    /* that their thread had just faulted in, as no other could go */
 };
 
 /* Opens an empty store. Errors: PGS_E_INVALID, PGS_E_NOMEM, PGS_E_BUDGET (not
  * even the fewest frames fit). On error *store_ret is NULL. */
 int pgs_store_open(const struct pgs_store_params *params, pgs_store **store_ret);
 
-/* Closes a store, its objects and their backings. No other call may be under
+/* Closes a store, its heaps, its objects and their backings. No other call may be under
  * way, and no view of it may be used afterwards. NULL is accepted. */
 void pgs_store_close(pgs_store *store);
 
@@ -165,14 +197,25 @@ int pgs_store_set_budget(pgs_store *store, uint64_t budget_bytes);
 int pgs_object_add(pgs_store *store, uint64_t page_count, uint64_t base_address,
                    const struct pgs_backing *backing, const pgs_codec *codec, uint32_t *object_ret);
 
+/* Gives an object a second codec, denser than the first; it must outlive the store. No
+ * other call on the object may be under way. Errors: PGS_E_INVALID (it has a second, or
+ * no first), PGS_E_NOMEM, PGS_E_BUDGET. */
+int pgs_object_add_codec(pgs_store *store, uint32_t object, const pgs_codec *codec);
+
 /* Drops an object with all its pages and closes its backing. No other call on
  * the object may be under way. PGS_E_PINNED where a page is pinned. */
 int pgs_object_remove(pgs_store *store, uint32_t object);
 
-/* Sets the level of a run of pages. PGS_LEVEL_PINNED pages them in at once and
- * holds them, or fails with PGS_E_BUDGET and nothing changed. */
-int pgs_set_level(pgs_store *store, uint32_t object, uint64_t first_page_no, uint64_t page_count,
-                  uint32_t level);
+/* Says how pages are treated from now on, which at first is PGS_LEVEL_NORMAL and
+ * PGS_EFFORT_SETTLING: page page_nos[i] as treatments[i], all or
+ * none. A page that becomes PGS_LEVEL_PINNED is paged in at once and held; where one
+ * cannot be, nothing is changed. Errors: PGS_E_INVALID (no such treatment), PGS_E_RANGE,
+ * PGS_E_NOMEM, PGS_E_BUDGET, and those of pgs_read. */
+int pgs_treat(pgs_store *store, uint32_t object, const uint64_t *page_nos,
+              const uint8_t *treatments, size_t count);
+
+/* What a level multiplies a page's idle time with; 0 for PGS_LEVEL_PINNED. */
+uint32_t pgs_level_weight(uint32_t level);
 
 /* Reads `count` whole pages: page page_nos[i] to out + i * page_size.
  * statuses_ret[i] is 0 or what kept that page from being read; what `out`
@@ -220,6 +263,14 @@ int pgs_pack(pgs_store *store, uint32_t object, const uint64_t *page_nos, size_t
 int pgs_discard(pgs_store *store, uint32_t object, const uint64_t *page_nos, size_t count,
                 int32_t *statuses_ret);
 
+/* Gives up the bytes of a run of pages; they take neither a frame nor room in the pool
+ * afterwards. Pages of an anonymous object then read as zeros; pages with a backing are
+ * PGS_E_GONE until they are written whole. *forgotten_ret is how many were given up.
+ * Errors: PGS_E_RANGE; PGS_E_PINNED where pages were held and kept their bytes; all
+ * others are given up. */
+int pgs_forget(pgs_store *store, uint32_t object, uint64_t first_page_no, uint64_t page_count,
+               uint64_t *forgotten_ret);
+
 /* Pins pages into frames, all or none. Pins are counted. Errors: those of
  * pgs_read, and PGS_E_BUDGET. */
 int pgs_pin(pgs_store *store, uint32_t object, const uint64_t *page_nos, size_t count);
@@ -245,8 +296,8 @@ enum pgs_access_kind { PGS_ACCESS_FETCH = 0, PGS_ACCESS_READ = 1, PGS_ACCESS_WRI
 int pgs_replay(pgs_store *store, uint32_t object, const uint32_t *page_nos, const uint8_t *kinds,
                size_t count, uint64_t first_event, void *shadow, size_t *done_ret);
 
-/* Takes a snapshot of the statistics. */
-void pgs_store_stats(pgs_store *store, struct pgs_stats *stats_ret);
+/* Takes a snapshot of the statistics. Errors: PGS_E_ATOMIC, PGS_E_REENTRY. */
+int pgs_store_stats(pgs_store *store, struct pgs_stats *stats_ret);
 
 /* A backing over a file: the object's bytes lie at `extents` (sorted by
  * object_offset, not overlapping; copied), all others are zero. `fd` is

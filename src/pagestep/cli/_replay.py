@@ -16,7 +16,7 @@ from pagestep.codecs import filter_for, train_dictionary
 from pagestep.codecs.registry import codec_info
 from pagestep.store.trace import Block, Trace, generate
 
-from ._inspect import image_options, open_image
+from ._inspect import image_options, open_image, rules_option, symbol_option
 from ._output import console, print_json, progress, stages, table
 from ._trace import naming, trace_of
 
@@ -103,6 +103,21 @@ def _summary(result: Replay, ram: str, trace: str) -> dict[str, Any]:
         "same_pages": stats.same_pages,
         "absent_pages": stats.absent_pages,
         "dirty_pages": stats.dirty_pages,
+        "given_up_pages": result.given_up,
+        "by_level": {
+            name: {
+                "pages": stats.pages_by_level[name],
+                "faults": stats.by_level[name],
+                "hot_pages": stats.hot_by_level[name],
+            }
+            for name in stats.by_level
+        },
+        "audit": {
+            "evictions": stats.audited,
+            "held_victims": stats.held_victims,
+            "fresh_victims": stats.fresh_victims,
+            "shortfalls": list(stats.shortfalls),
+        },
     }
 
 
@@ -132,6 +147,7 @@ def _show(found: dict[str, Any], image: Image, elsewhere: str) -> None:
     moved = sum(tier["bytes"] for tier in found["by_tier"].values())
     rows.append(["all", f"{faults:,}", show_size(moved), f"{total:.3f} s", ""])
     table("Faults, by where the page was found", ["tier", "faults", "bytes", "time", "each"], rows)
+    _show_levels(found)
     console.print(
         f"\n{found['page_outs']:,} pages left a frame; {found['encodes']:,} were "
         f"compressed, in {found['encode_seconds']:.3f} s"
@@ -143,9 +159,42 @@ def _show(found: dict[str, Any], image: Image, elsewhere: str) -> None:
     )
 
 
+def _show_levels(found: dict[str, Any]) -> None:
+    levels = {name: level for name, level in found["by_level"].items() if level["pages"]}
+    if len(levels) > 1:
+        console.print()
+        table(
+            "By level",
+            ["level", "pages", "faults", "each", "hot at the end"],
+            [
+                [
+                    name,
+                    f"{level['pages']:,}",
+                    f"{level['faults']:,}",
+                    f"{level['faults'] / level['pages']:.2f}",
+                    f"{level['hot_pages']:,}",
+                ]
+                for name, level in levels.items()
+            ],
+        )
+    if found["given_up_pages"]:
+        console.print(f"\n{found['given_up_pages']:,} pages were given up when start-up ended")
+    audit = found["audit"]
+    if audit["evictions"]:
+        share = [sum(audit["shortfalls"][:end]) / audit["evictions"] for end in (1, 5, 9)]
+        console.print(
+            f"\n{audit['evictions']:,} evictions held against all frames: "
+            f"{audit['held_victims']:,} of held pages, {audit['fresh_victims']:,} of pages just "
+            "come\nthe victim's idle time, times its weight, was the greatest in "
+            f"{share[0]:.1%}, above a 16th of it in {share[1]:.1%}, above a 256th in {share[2]:.1%}"
+        )
+
+
 @click.command()
 @click.argument("image", type=click.Path(path_type=Path))
 @image_options
+@symbol_option
+@rules_option
 @click.option(
     "--trace", type=click.Path(path_type=Path), help="A trace of this image; else one is made up."
 )
@@ -153,9 +202,16 @@ def _show(found: dict[str, Any], image: Image, elsewhere: str) -> None:
     "--rom", type=click.Path(path_type=Path), help="A ROM image of it, which pages are read from."
 )
 @click.option("--ram", default="8MiB", show_default=True, help="The budget.")
-@click.option("--policy", type=click.Choice(["s3fifo", "lru"]), default="s3fifo", show_default=True)
+@click.option(
+    "--policy",
+    type=click.Choice(["s3fifo", "lru", "random", "worst"]),
+    default="s3fifo",
+    show_default=True,
+    help="Who leaves; random and worst are for tests.",
+)
 @click.option("--codec", default="lz4", show_default=True, help="Codec of compressed pages.")
 @click.option("--codec-level", type=int, help="The codec's level.")
+@click.option("--cold-codec", help="A denser one, for pages that stay cold when room is needed.")
 @click.option("--dictionary/--no-dictionary", default=True, help="Train one on the image first.")
 @click.option(
     "--pool-percent",
@@ -166,6 +222,7 @@ def _show(found: dict[str, Any], image: Image, elsewhere: str) -> None:
 @click.option(
     "--scratch/--no-scratch", default=True, help="Written pages may go to a temporary file."
 )
+@click.option("--audit", is_flag=True, help="Hold every eviction against all frames.")
 @click.option("--seed", default=1, show_default=True, help="For a trace that is made up.")
 @click.option("--picture", type=click.Path(path_type=Path), help="Draw the run into this file.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
@@ -173,6 +230,7 @@ def replay(
     image: Path,
     trace: Path | None,
     rom: Path | None,
+    rules: Path | None,
     ram: str,
     dictionary: bool,
     seed: int,
@@ -181,24 +239,30 @@ def replay(
     policy: str,
     codec: str,
     codec_level: int | None,
+    cold_codec: str | None,
+    audit: bool,
+    system_map: str | None,
     pool_percent: int,
     scratch: bool,
     **how: Any,
 ) -> None:
     """Run a trace of page accesses on a real store, and verify every page against IMAGE."""
-    with open_image(str(image), **how) as opened, ExitStack() as life:
+    with open_image(str(image), system_map=system_map, **how) as opened, ExitStack() as life:
         blocks, events, called = _trace_of(trace, opened, seed, life)
         with (
             PageStore.open(
                 opened,
                 rom=rom,
+                rules=rules,
                 ram=ram,
                 policy=policy,
                 codec=codec,
                 codec_level=codec_level,
+                cold_codec=cold_codec,
                 dictionary=_dictionary(opened, dictionary and codec_info(codec).takes_dictionary),
                 pool_percent=pool_percent,
                 timed=True,
+                audit=audit,
                 scratch=scratch,
             ) as store,
             progress("replay", events) as advance,

@@ -1,0 +1,251 @@
+# SPDX-License-Identifier: MIT
+"""What a program may rely on: pins, atomic sections, locks, levels, what is forbidden."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Generator, Hashable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pagestep.codecs.errors import InvalidArgument
+
+from ._binding import check, ffi, lib
+from ._settings import Settings
+from ._size import show_size
+from ._store_core import StoreCore
+from ._treatments import Treatments
+from ._where import Where, describe
+from .discipline import LockTable, StoreLock
+from .image import Image
+from .policy import Level, PagePolicy
+from .rom import Rom
+
+__all__ = ["DisciplinedStore"]
+
+
+class DisciplinedStore(StoreCore):
+    """A store whose pages are held, and let go, as its user promises and allows.
+
+    Attributes:
+        policy: What rules, and tags in the image, say of its pages; None where there are none.
+    """
+
+    def __init__(self, image: Image | None, rom: Rom | None, settings: Settings) -> None:
+        """Take what is open, and stays the caller's to close."""
+        super().__init__(image, rom, settings)
+        self.policy: PagePolicy | None = None
+        self._locks = LockTable()
+        self._treating = threading.Lock()
+        self._treatments = Treatments(self.page_count)
+
+    # -- pins ---------------------------------------------------------------------------
+
+    def pin(self, where: Where) -> None:
+        """Pin pages into frames, all or none. Pins are counted.
+
+        Raises:
+            BudgetExceeded: Not all of them can be held; none is.
+            InAtomicSection: This thread is in an atomic section.
+        """
+        numbers = self._pages(where)
+        code = lib.pgs_pin(
+            self._core(), self._object, ffi.from_buffer("uint64_t[]", numbers), numbers.size
+        )
+        self._check(code, f"{describe(where)} cannot be pinned")
+
+    def unpin(self, where: Where) -> None:
+        """Take back one pin of each page.
+
+        Raises:
+            InvalidArgument: One is not pinned.
+        """
+        numbers = self._pages(where)
+        code = lib.pgs_unpin(
+            self._core(), self._object, ffi.from_buffer("uint64_t[]", numbers), numbers.size
+        )
+        check(code, f"{describe(where)} cannot be unpinned")
+
+    @contextmanager
+    def pinned(self, where: Where) -> Generator[None]:
+        """Pin pages for the length of a ``with`` block."""
+        numbers = self._pages(where)
+        self.pin(numbers)
+        try:
+            yield
+        finally:
+            if self._handle is not None:
+                self.unpin(numbers)
+
+    # -- sections and locks -------------------------------------------------------------
+
+    @contextmanager
+    def atomic(self) -> Generator[None]:
+        """Promise, for a ``with`` block and this thread, that no page will be faulted in.
+
+        In it a page that is in no frame raises ``WouldFault`` at once, and whatever may wait for
+        a page, such as a pin, raises ``InAtomicSection``. Pin before what is needed in it.
+        """
+        with self._section(lib.PGS_SECTION_ATOMIC):
+            yield
+
+    @contextmanager
+    def pager(self) -> Generator[None]:
+        """Say, for a ``with`` block, that this thread does what page-ins wait for.
+
+        In it a page that can leave its frame raises ``PagerFault``, whether it is in one just
+        now or not, and a lock taken counts as taken by a page-in.
+        """
+        with self._section(lib.PGS_SECTION_PAGER):
+            yield
+
+    @contextmanager
+    def _section(self, kind: int) -> Generator[None]:
+        core = self._core()
+        check(lib.pgs_section_begin(core, kind), "a section cannot begin")
+        try:
+            yield
+        finally:
+            lib.pgs_section_end(core, kind)
+
+    def lock(self, name: str, *, rank: int = 0) -> StoreLock:
+        """Return a new lock whose order is watched.
+
+        Args:
+            name: What errors call it; locks of one name count as one.
+            rank: Locks of a rank must be taken in rising order; 0: the order is learnt.
+
+        Raises:
+            InvalidArgument: That name has another rank, or there are 63 names already.
+        """
+        return StoreLock(self._core(), self._locks, name, rank)
+
+    # -- levels -------------------------------------------------------------------------
+
+    def set_level(self, where: Where, level: Level) -> None:
+        """Set how gladly pages leave RAM, all or none; what is forbidden stays so.
+
+        ``Level.PINNED`` pages them in at once and holds them.
+
+        Raises:
+            BudgetExceeded: They cannot all be held; nothing is changed.
+            InvalidArgument: There is no such level.
+        """
+        try:
+            level = Level(level)
+        except ValueError:
+            raise InvalidArgument(
+                f"level {level!r}: one of {', '.join(Level.__members__)}"
+            ) from None
+        numbers = self._known(where)
+        wanted = self._treatments.of_level(level, numbers.size)
+        self._want(numbers, wanted, f"{describe(where)} cannot be made {level.name}")
+
+    def forbid(self, where: Where) -> None:
+        """Forbid paging of a part of the image: it is paged in now, and held.
+
+        An administrator's word, above rules, tags and ``set_level``. To forbid twice what has
+        one name is no error, and needs to be allowed once.
+
+        Raises:
+            BudgetExceeded: It cannot all be held; nothing is changed.
+        """
+        numbers = self._known(where)
+        key = _key(where, numbers)
+        with self._treating:
+            if self._treatments.is_forbidden(key):
+                return
+            pinned = np.full(numbers.size, Level.PINNED, np.uint8)
+            self._treat(numbers, pinned, f"paging of {describe(where)} cannot be forbidden")
+            self._treatments.forbid(key, numbers)
+
+    def allow(self, where: Where) -> None:
+        """Take back what was forbidden by the same name; its pages are as they were meant to be.
+
+        Raises:
+            InvalidArgument: It was not forbidden by that name.
+        """
+        self._core()
+        key = _key(where, self._known(where))
+        with self._treating:
+            numbers, treatments = self._treatments.allow(key, describe(where))
+            self._treat(numbers, treatments, f"paging of {describe(where)} cannot be allowed")
+
+    def end_of_startup(self) -> int:
+        """Give up what is needed until now only: the pages of ``once``.
+
+        Their RAM is free. A later read raises ``GonePage``, until such a page is written whole.
+
+        Returns:
+            How many pages were given up. A page that is pinned, or forbidden to be paged, stays.
+        """
+        core = self._core()
+        given_up = ffi.new("uint64_t *")
+        total = 0
+        for first, count in _runs(np.flatnonzero(self._treatments.once)):
+            code = lib.pgs_forget(core, self._object, first, count, given_up)
+            if code != lib.PGS_E_PINNED:
+                check(code, "start-up cannot end")
+            total += int(given_up[0])
+        return total
+
+    def _apply(self, policy: PagePolicy) -> None:
+        """Treat the pages as rules, and tags in the image, say."""
+        if policy.is_plain:
+            return
+        self.policy = policy
+        in_rom = np.zeros(self.page_count, np.bool_) if self.rom is None else self.rom.stored
+        wanted = self._treatments.of_policy(policy, in_rom)
+        pinned = policy.pages_by_level[Level.PINNED]
+        self._want(
+            np.arange(self.page_count, dtype=np.uint64),
+            wanted,
+            f"{pinned} pages of {self.image.name} are PINNED, which is "
+            f"{show_size(pinned * self.page_size)}, and cannot all be held",
+        )
+
+    def _known(self, where: Where) -> npt.NDArray[np.uint64]:
+        numbers = self._pages(where)
+        if numbers.size:
+            self._page_no(int(numbers.max()))
+        return numbers
+
+    def _want(self, numbers: npt.NDArray[np.uint64], wanted: Any, failed: str) -> None:
+        with self._treating:
+            self._treat(numbers, self._treatments.effective(numbers, wanted), failed)
+            self._treatments.want(numbers, wanted)
+
+    def _treat(self, numbers: npt.NDArray[np.uint64], treatments: Any, failed: str) -> None:
+        code = lib.pgs_treat(
+            self._core(),
+            self._object,
+            ffi.from_buffer("uint64_t[]", numbers),
+            ffi.from_buffer("uint8_t[]", np.ascontiguousarray(treatments, np.uint8)),
+            numbers.size,
+        )
+        self._check(code, failed)
+
+    # -- errors -------------------------------------------------------------------------
+
+    def _check(self, code: int, what: str) -> None:
+        self._explain(code)
+        check(code, what)
+
+    def _explain(self, code: int) -> None:
+        if code == lib.PGS_E_LOCK_ORDER:
+            raise self._locks.conflict(self._core(), lib.PGS_LOCK_PAGE_IN)
+
+
+def _runs(pages: npt.NDArray[np.int64]) -> Iterator[tuple[int, int]]:
+    """Yield runs of consecutive page numbers: the first, and how many."""
+    for run in np.split(pages, np.flatnonzero(np.diff(pages) != 1) + 1):
+        if run.size:
+            yield int(run[0]), run.size
+
+
+def _key(where: Where, numbers: npt.NDArray[np.uint64]) -> Hashable:
+    """Return by what a forbidden part of the image is known: its name, else its pages."""
+    return where if isinstance(where, str) else numbers.tobytes()
