@@ -112,6 +112,13 @@ def test_a_cut_is_not_entered(program: Image) -> None:
     assert "calls_pageable" not in names_of(found, found.may_fault)
 
 
+def test_a_root_that_is_cut_is_said(program: Image) -> None:
+    found = from_roots(program, "calls_pageable", "direct", cuts=("calls_pageable",))
+    assert found.ok
+    assert found.roots.keys() == {"given"}
+    assert any("calls_pageable is to start from" in note for note in found.notes)
+
+
 def test_what_may_fault_is_whatever_leads_to_a_pageable_function(program: Image) -> None:
     found = from_roots(program, "direct")
     assert names_of(found, found.may_fault) == {
