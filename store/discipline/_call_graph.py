@@ -191,8 +191,6 @@ class _Builder:
         """Follow calls through pointers to what these are in the image."""
         pointers = [self._memory.pointer(slot) for slot in found.slots]
         addresses = np.array(pointers, np.uint64)
-        if self._image.arch in ("arm", "thumb"):
-            addresses &= ~np.uint64(1)
         targets = self._functions.at(addresses)
         sources = np.array(found.slot_sources, np.int64)
         sites = np.array(found.slot_sites, np.uint64)

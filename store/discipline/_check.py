@@ -273,7 +273,15 @@ class _Checker:
         if self._declared.default_roots and not any(found.values()):
             found = {what: _numbers(names.matching(globs)) for what, globs in FIRMWARE.items()}
             found["vectors"] = tuple(sorted({*found["vectors"], *self._vector_table()}))
-        found["given"] = _numbers(self._network.mask(self._declared.roots))
+        given = self._network.mask(self._declared.roots)
+        cut = given & self._network.blocked[: len(given)]
+        if cut.any():
+            first = self._graph.functions.names[int(np.flatnonzero(cut)[0])]
+            self._notes.append(
+                f"{first} is to start from and not to be entered: it is not; take the cut away "
+                "(--no-default-cuts takes all of the default ones)"
+            )
+        found["given"] = _numbers(given & ~cut)
         found = {what: numbers for what, numbers in found.items() if numbers}
         if not found:
             raise InvalidArgument(

@@ -140,6 +140,30 @@ def test_calls_through_a_slot_go_where_the_image_says() -> None:
     assert graph.taken.tolist() == [False, True]
 
 
+def test_an_address_that_code_forms_is_taken() -> None:
+    # f: lea 9(%rip), %rax; ret
+    code = bytes.fromhex("488d0509000000c3").ljust(16, b"\xcc") + b"\xc3"
+    with assembled(code, [b.Symbol("f", X86, 8), b.Symbol("g", X86 + 16, 1)]) as image:
+        assert build_call_graph(image).taken.tolist() == [False, True]
+
+
+@pytest.mark.parametrize(("first", "falls"), [("0fe0a0e1", True), ("00f020e3", False)])
+def test_a_jump_of_old_arm_code_is_a_call_where_lr_is_set_before(first: str, falls: bool) -> None:
+    # f: mov lr, pc (or a nop); bx r3.  g: bx lr
+    code = bytes.fromhex(first + "13ff2fe1" + "1eff2fe1")
+    elf = b.elf(
+        [b.Load(0x8000, code)],
+        [b.Section(".text", 0x8000, len(code), b.A | b.X)],
+        [b.Symbol("f", 0x8000, 8), b.Symbol("g", 0x8008, 4)],
+        bits=32,
+        machine=b.EM_ARM,
+    )
+    with Image.open(elf) as image:
+        graph = build_call_graph(image)
+    assert calls_of(graph)["f"] == ({"g": How.FALL} if falls else {})
+    assert graph.indirect_sites.tolist() == [0x8004]
+
+
 def test_a_retpoline_is_a_call_by_pointer() -> None:
     # f: call thunk; ret.  thunk: jmp *%rax
     code = bytes.fromhex("e80b000000c3").ljust(16, b"\xcc") + bytes.fromhex("ffe0")
@@ -150,14 +174,45 @@ def test_a_retpoline_is_a_call_by_pointer() -> None:
     assert calls_of(graph)["f"] == {"__x86_indirect_thunk_rax": How.CALL}
 
 
+def test_a_call_that_returns_is_followed_by_what_stands_behind_it() -> None:
+    # f: call g.  behind: ret.  g: mov %eax, %eax, and runs on into h: ret
+    code = bytes.fromhex("e803000000c3cccc89c0c3")
+    symbols = [b.Symbol("f", X86, 5), b.Symbol("behind", X86 + 5, 1)]
+    symbols += [b.Symbol("g", X86 + 8, 2), b.Symbol("h", X86 + 10, 1)]
+    with assembled(code, symbols) as image:
+        found = calls_of(build_call_graph(image))
+    assert found["f"] == {"g": How.CALL, "behind": How.FALL}
+    assert found["g"] == {"h": How.FALL}
+
+
+def test_a_jump_that_may_be_patched_in_belongs_to_its_function() -> None:
+    place = X86 + 0x1000
+    table = (X86 - place).to_bytes(4, "little", signed=True)
+    table += (X86 + 16 - place - 4).to_bytes(4, "little", signed=True) + bytes(8)
+    text = (b"\x90" * 5 + b"\xc3").ljust(16, b"\xcc") + b"\xc3".ljust(0xFF0, b"\xcc")
+    elf = b.elf(
+        [b.Load(X86, text + table)],
+        [b.Section(".text", X86, 32, b.A | b.X), b.Section("__jump_table", place, 16)],
+        [b.Symbol("f", X86, 6), b.Symbol("f.cold", X86 + 16, 1)],
+    )
+    with Image.open(elf) as image:
+        graph = build_call_graph(image)
+    assert calls_of(graph)["f"] == {"f.cold": How.JUMP_LABEL}
+
+
+@pytest.mark.parametrize("by_slot", [False, True])
 @pytest.mark.parametrize("size", [12, 14])
-def test_what_alternatives_may_patch_in_belongs_to_the_function_patched(size: int) -> None:
+def test_what_alternatives_may_patch_in_belongs_to_the_function_patched(
+    size: int, by_slot: bool
+) -> None:
     code = (b"\x90" * 5 + b"\xc3").ljust(16, b"\xcc") + b"\xc3".ljust(16, b"\xcc")
     place = X86 + 0x1000  # of the table; the replacement stands behind it, and calls g
     table = (X86 - place).to_bytes(4, "little", signed=True) + (size - 4).to_bytes(4, "little")
-    table += bytes(size - 10) + bytes([5, 5])
+    table += bytes(size - 10) + bytes([5, 6 if by_slot else 5])
     at = place + size
     replacement = b"\xe8" + (X86 + 16 - at - 5).to_bytes(4, "little", signed=True)
+    if by_slot:  # call *0(%rip): through what stands behind it
+        replacement = bytes.fromhex("ff1500000000") + (X86 + 16).to_bytes(8, "little")
     data = table + replacement
     text = code.ljust(0x1000, b"\xcc")
     elf = b.elf(
@@ -165,7 +220,7 @@ def test_what_alternatives_may_patch_in_belongs_to_the_function_patched(size: in
         [
             b.Section(".text", X86, 32, b.A | b.X),
             b.Section(".altinstructions", place, size),
-            b.Section(".altinstr_replacement", at, 5, b.A | b.X),
+            b.Section(".altinstr_replacement", at, len(replacement), b.A | b.X),
         ],
         [b.Symbol("f", X86, 6), b.Symbol("g", X86 + 16, 1)],
     )

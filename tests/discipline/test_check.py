@@ -112,6 +112,13 @@ def test_a_cut_is_not_entered(program: Image) -> None:
     assert "calls_pageable" not in names_of(found, found.may_fault)
 
 
+def test_a_root_that_is_cut_is_said(program: Image) -> None:
+    found = from_roots(program, "calls_pageable", "direct", cuts=("calls_pageable",))
+    assert found.ok
+    assert found.roots.keys() == {"given"}
+    assert any("calls_pageable is to start from" in note for note in found.notes)
+
+
 def test_what_may_fault_is_whatever_leads_to_a_pageable_function(program: Image) -> None:
     found = from_roots(program, "direct")
     assert names_of(found, found.may_fault) == {
@@ -245,7 +252,7 @@ def test_suggested_rules_make_it_pass(program: Image) -> None:
     rules = RULES + '[[rule]]\nsection = ".far"\nlevel = "NORMAL"\n'
     seen = recording(program, [(program.page_of(address_of(program, "far_back")), KIND_FETCH)])
     declared = Declared(
-        roots=("calls_pageable", "far_call"),
+        roots=("calls_pageable",),
         default_roots=False,
         no_fault=(address_of(program, "far_tail"),),
     )
@@ -277,6 +284,46 @@ def test_addresses_are_suggested_only_for_pages_of_no_such_function(program: Ima
     assert check(program, level, Declared(roots=("direct",)), traces=[seen]).ok
 
 
+def test_suggestions_mend_what_must_never_fault(program: Image) -> None:
+    marked = (address_of(program, "calls_pageable"),)
+    declared = Declared(roots=("direct",), default_roots=False, no_fault=marked)
+    found = check(program, decide(program, RuleSet.parse(RULES)).level, declared)
+    assert not found.ok
+    rules = RuleSet.parse(RULES + suggest_rules(program, found))
+    assert check(program, decide(program, rules).level, declared).ok
+
+
+TEXT = 0x10000
+LONG = b.elf(
+    [b.Load(TEXT, b"\x55" * 0x2FFF + b"\xc3")],
+    [b.Section(".text", TEXT, 0x3000, b.A | b.X)],
+    [b.Symbol("outer", TEXT, 0x3000), b.Symbol("inner", TEXT + 0xFF0, 64)],
+)
+
+
+def test_each_page_that_a_function_touches_counts() -> None:
+    with Image.open(LONG) as image:
+        declared = Declared(roots=("inner",), default_roots=False)
+        level = np.array([NORMAL, 0, NORMAL], np.uint8)
+        [violation] = check(image, level, declared).violations
+        assert violation.pages == (0, 2), "what is left of the outer one is the inner one's"
+        level = np.array([0, 0, NORMAL], np.uint8)
+        [violation] = check(image, level, declared).violations
+        assert violation.pages == (2,)
+
+
+def test_what_no_name_covers_is_suggested_by_address() -> None:
+    rules = '[[rule]]\nsection = ".text"\nlevel = "NORMAL"\n'
+    with Image.open(LONG) as image:
+        declared = Declared(roots=("inner",), default_roots=False)
+        found = check(image, decide(image, RuleSet.parse(rules)).level, declared)
+        suggested = suggest_rules(image, found)
+        assert '"inner"' in suggested
+        assert '"outer"' not in suggested
+        assert "address = [0x11000, 0x13000]" in suggested
+        assert check(image, decide(image, RuleSet.parse(rules + suggested)).level, declared).ok
+
+
 def test_names_with_wild_letters_mean_themselves() -> None:
     base = 0x10000
     text = b"\xc3" * 64
@@ -290,8 +337,9 @@ def test_names_with_wild_letters_mean_themselves() -> None:
         declared = Declared(roots=("odd[[]*",), default_roots=False)
         found = check(image, level, declared)
         assert names_of(found, found.closure) == {'odd[0]*"?\\'}
-        suggested = suggest_rules(image, found)
-        assert check(image, decide(image, RuleSet.parse(suggested)).level, declared).ok
+        rules = '[[rule]]\nsection = ".text"\nlevel = "NORMAL"\n'
+        rules += suggest_rules(image, found)
+        assert check(image, decide(image, RuleSet.parse(rules)).level, declared).ok
 
 
 # Roots and cuts
@@ -401,6 +449,15 @@ def test_the_search_finds_what_a_simple_one_finds_by_paths_as_short(
         assert all(a[not backwards] == b[backwards] for a, b in pairwise(ends))
         first = (ends[0][1] if backwards else ends[0][0]) if hops else node
         assert first in roots
+
+
+def test_a_declared_call_is_one_step() -> None:
+    # 0 goes on in 3 by 1 and 2, or by the declared call 4: that way is shorter.
+    sources, targets = np.array([(0, 1), (1, 2), (2, 3), (0, 4), (4, 2)], np.int64).T
+    edges = Edges.of(sources, targets, np.zeros(5, np.uint64), np.zeros(5, np.uint8))
+    reached = reach(edges, 5, np.array([0]), virtual_from=4)
+    hops = [int(edges.targets[edge]) for edge in path_to(edges, reached, 3)]
+    assert hops == [4, 2, 3]
 
 
 # The cache

@@ -133,6 +133,14 @@ def test_what_is_cut_off_is_refused(cut: int) -> None:
         Btf(some_types()[:cut])
 
 
+@pytest.mark.parametrize("kind", [0, 20, 31])
+def test_a_kind_that_is_not_known_is_refused(kind: int) -> None:
+    t = Types()
+    t.add(kind, "x")
+    with pytest.raises(BadImage, match=f"kind {kind}"):
+        Btf(t.data())
+
+
 @settings(max_examples=300, deadline=None)
 @given(changes, st.one_of(st.just(1.0), st.floats(0.1, 1.0)))
 def test_changed_types_are_read_or_refused(

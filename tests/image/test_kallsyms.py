@@ -13,7 +13,7 @@ from pagestep.store.image import Image, Symbol
 
 from . import builders as b
 from .exercise import open_or_refuse
-from .kallsyms import BASE, Entry, Table, blob, kernel, some_entries
+from .kallsyms import BASE, Entry, Table, blob, encode_name, kernel, some_entries
 from .test_hostile import changes, mutate
 
 LAYOUTS = [
@@ -88,6 +88,16 @@ def test_addresses_that_do_not_rise_are_no_table() -> None:
     entries = some_entries()
     entries[300], entries[301] = entries[301], entries[300]
     with Image.open(kernel(entries, Table(relative=False))) as image:
+        assert not len(image.symbols)
+
+
+def test_names_that_do_not_begin_where_the_markers_say_are_no_table() -> None:
+    data = kernel(some_entries(), Table())
+    coded = [encode_name(e.letter + e.name) for e in some_entries()[:256]]
+    marker = sum(map(len, coded)).to_bytes(4, "little")
+    assert data.count(marker) == 1
+    wrong = (int.from_bytes(marker, "little") + 4).to_bytes(4, "little")
+    with Image.open(data.replace(marker, wrong)) as image:
         assert not len(image.symbols)
 
 

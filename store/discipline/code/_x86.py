@@ -43,7 +43,6 @@ class X86Reader:
         """Note what a function does; see ``Reader``."""
         kinds = _KINDS
         last, last_call, returns = 0, None, False
-        end = start + len(code)
         for address, size, mnemonic, operands in self._lines(code, start):
             kind = kinds.get(mnemonic, 0)
             if not kind:
@@ -56,7 +55,7 @@ class X86Reader:
             elif kind == _CALL:
                 last_call = self._call(address, size, operands, found)
             elif kind == _JUMP:
-                self._jump(address, size, operands, start, end, found)
+                self._jump(address, size, operands, found)
             elif kind == _BRANCH:
                 found.transfer(address, int(operands, 16), JUMP)
             elif kind == _ADDRESS:
@@ -86,13 +85,9 @@ class X86Reader:
             found.through_slot(address, slot, CALL)
         return None
 
-    def _jump(
-        self, address: int, size: int, operands: str, start: int, end: int, found: Found
-    ) -> None:
+    def _jump(self, address: int, size: int, operands: str, found: Found) -> None:
         if operands[0].isdigit():
-            target = int(operands, 16)
-            if not start <= target < end:
-                found.transfer(address, target, JUMP)
+            found.transfer(address, int(operands, 16), JUMP)
             return
         slot = self._place(address + size, operands)
         if slot is None:
@@ -102,10 +97,10 @@ class X86Reader:
 
     def _place(self, following: int, operands: str) -> int | None:
         """Return the address of ``[rip + 0x10]`` or ``[0x10]``, None for any other operand."""
-        at = operands.find("[rip ")
+        at = operands.find("[rip")
         if at >= 0:
-            distance = int(operands[at + 7 : -1], 16)
-            place = following + (distance if operands[at + 5] == "+" else -distance)
+            distance = int(operands[at + 7 : -1] or "0", 16)  # "[rip]" where it is 0
+            place = following + (-distance if operands[at + 5 : at + 6] == "-" else distance)
             return place & self._mask
         at = operands.find("[0x")
         if at >= 0 and "gs:" not in operands and "fs:" not in operands:
