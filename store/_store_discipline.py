@@ -6,6 +6,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Generator, Hashable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from ._treatments import Treatments
 from ._where import Where, describe
 from .discipline import LockTable, StoreLock
 from .image import Image
-from .policy import Level, PagePolicy
+from .policy import Explanation, Level, PagePolicy
 from .rom import Rom
 
 __all__ = ["DisciplinedStore"]
@@ -31,7 +32,7 @@ class DisciplinedStore(StoreCore):
     """A store whose pages are held, and let go, as its user promises and allows.
 
     Attributes:
-        policy: What rules, and tags in the image, say of its pages; None where there are none.
+        policy: What rules, and tags in the image, say of its pages; None for a ROM image alone.
     """
 
     def __init__(self, image: Image | None, rom: Rom | None, settings: Settings) -> None:
@@ -174,6 +175,28 @@ class DisciplinedStore(StoreCore):
             numbers, treatments = self._treatments.allow(key, describe(where))
             self._treat(numbers, treatments, f"paging of {describe(where)} cannot be allowed")
 
+    def explain(self, where: int | str) -> Explanation:
+        """Say why something has its level: what is forbidden now, then rules, tags, the default.
+
+        Args:
+            where: As ``PagePolicy.explain`` has it.
+
+        Raises:
+            InvalidArgument: The image has nothing of that name; or there is only a ROM image.
+            NoSuchPage: The image has no such page or address.
+        """
+        self._core()
+        if self.policy is None:
+            raise InvalidArgument(f"{self.image.name}: only an image has rules and tags")
+        found = self.policy.explain(where)
+        pages = range(found.first_page, found.first_page + found.page_count)
+        forbidden = self._treatments.forbidden_among(np.array(pages))
+        if not forbidden:
+            return found
+        held = "it is" if forbidden == len(pages) == 1 else f"{forbidden} of its pages are"
+        note = f"{held} PINNED whatever else holds: paging was forbidden at run time"
+        return replace(found, notes=(note, *found.notes))
+
     def end_of_startup(self) -> int:
         """Give up what is needed until now only: the pages of ``once``.
 
@@ -194,9 +217,9 @@ class DisciplinedStore(StoreCore):
 
     def _apply(self, policy: PagePolicy) -> None:
         """Treat the pages as rules, and tags in the image, say."""
+        self.policy = policy
         if policy.is_plain:
             return
-        self.policy = policy
         in_rom = np.zeros(self.page_count, np.bool_) if self.rom is None else self.rom.stored
         wanted = self._treatments.of_policy(policy, in_rom)
         pinned = policy.pages_by_level[Level.PINNED]

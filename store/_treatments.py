@@ -94,10 +94,9 @@ class Treatments:
         self._forbids[pages] -= 1
         return pages, self.effective(pages, self._wanted[pages])
 
-    @property
-    def forbidden_pages(self) -> int:
-        """How many pages may not be paged."""
-        return int(np.count_nonzero(self._forbids))
+    def forbidden_among(self, pages: npt.NDArray[np.int64]) -> int:
+        """Return how many of some pages may not be paged."""
+        return int(np.count_nonzero(self._forbids[pages]))
 
 
 def _treatment(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The Python in docs/DISCIPLINE.md runs as it stands there."""
+"""The Python in docs/DISCIPLINE.md runs as it stands there, as one program."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ TEXT = DOCUMENT.read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```python\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
 
 
-def run(block: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    exec(compile(block, str(DOCUMENT), "exec"), {})
-
-
-@pytest.mark.parametrize("number", range(len(BLOCKS)))
-def test_python_block_runs(
-    number: int,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    run(BLOCKS[number], tmp_path, monkeypatch)
-    assert capsys.readouterr().out
-
-
-def test_pools_show_their_exceptions(
+def test_the_examples_run_one_after_another(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    [block] = [block for block in BLOCKS if "nonpaged_pool" in block]
-    run(block, tmp_path, monkeypatch)
-    lines = capsys.readouterr().out.splitlines()
-    assert [line.split(":")[0] for line in lines[:-1]] == [
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    shown: list[str] = []
+    for block in BLOCKS:
+        exec(compile(block, str(DOCUMENT), "exec"), names)
+        shown.append(capsys.readouterr().out)
+    assert all(shown)
+    [pools] = [text for text, block in zip(shown, BLOCKS, strict=True) if "nonpaged" in block]
+    assert re.findall(r"^\w+(?=:)", pools, re.MULTILINE) == [
         "PoolExhausted",
         "PoolOverrun",
         "DoubleFree",
     ]
-    assert lines[-1].endswith(" 0"), "the pages of what was freed are gone"
+    assert pools.endswith(" 0\n"), "the pages of what was freed are gone"
+
+
+def test_every_section_that_the_table_names_is_there() -> None:
+    table, _, sections = TEXT.partition("## ")
+    names = {
+        name.lower().replace(" ", "-") for name in re.findall(r"^## (.+)$", TEXT, re.MULTILINE)
+    }
+    links = set(re.findall(r"\(#([\w-]+)\)", table))
+    assert links <= names
+    assert len(links) == 9
+    assert sections

@@ -318,6 +318,18 @@ def test_forbidding_pages_in_and_holds_above_any_level() -> None:
             store.allow([9, 10])
 
 
+def test_what_is_forbidden_is_explained_before_all_else(tmp_path: Path) -> None:
+    path = tmp_path / "rules.toml"
+    path.write_text('[[rule]]\naddress = [0, 0x190000]\nlevel = "EAGER"\n')
+    with small(rules=path) as store:
+        assert not store.explain(9).notes
+        assert str(store.explain(9).decisions[0].wish).startswith("EAGER by rule")
+        store.forbid([9, 10])
+        assert "it is PINNED whatever else holds" in store.explain(9).notes[0]
+        store.allow([9, 10])
+        assert not store.explain(9).notes
+
+
 def test_forbidding_what_the_budget_cannot_hold_changes_nothing() -> None:
     with small() as store:
         store.set_level(range(400), Level.EAGER)

@@ -48,6 +48,7 @@ USES: dict[str, Callable[[PageStore], Any]] = {
     "set_level": lambda s: s.set_level(0, Level.EAGER),
     "forbid": lambda s: s.forbid(0),
     "allow": lambda s: s.allow(0),
+    "explain": lambda s: s.explain(0),
     "end_of_startup": lambda s: s.end_of_startup(),
     "atomic": lambda s: s.atomic().__enter__(),
     "pager": lambda s: s.pager().__enter__(),
