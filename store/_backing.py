@@ -14,8 +14,8 @@ from pagestep.codecs.errors import BadRom, InvalidArgument, StoreIOError
 from ._binding import check, ffi, lib
 
 if TYPE_CHECKING:
-    from .image import Image
-    from .rom import Rom
+    from pagestep.store.image import Image
+    from pagestep.store.rom import Rom
 
 __all__ = ["check_pair", "close_backing", "open_backing"]
 

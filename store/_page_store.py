@@ -13,6 +13,10 @@ import numpy.typing as npt
 
 from pagestep.codecs import Codec
 from pagestep.codecs.errors import InvalidArgument
+from pagestep.store.image import Image
+from pagestep.store.policy import Level, RuleSet, decide
+from pagestep.store.rom import Rom
+from pagestep.store.rom._reader import coder_sets_for
 
 from ._binding import check, ffi, lib, page_number_array, readable, writable
 from ._pool import NonPagedPool, PagedPool
@@ -21,10 +25,6 @@ from ._size import parse_size
 from ._stats import Stats, snapshot
 from ._store_discipline import DisciplinedStore
 from ._where import Where
-from .image import Image
-from .policy import Level, RuleSet, decide
-from .rom import Rom
-from .rom._reader import coder_sets_for
 
 if TYPE_CHECKING:
     from pagestep.codecs.buffers import AnyBuffer

@@ -16,10 +16,10 @@ from pagestep.codecs.errors import (
     PoolExhausted,
     error_for,
 )
+from pagestep.store.policy import Level
 
 from ._binding import check, ffi, lib, readable, writable
 from ._size import parse_size, show_size
-from .policy import Level
 
 if TYPE_CHECKING:
     from pagestep.codecs.buffers import AnyBuffer

@@ -6,8 +6,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from pagestep.store.policy import Level
+
 from ._binding import check, ffi, lib
-from .policy import Level
 
 __all__ = ["Stats", "TierStats", "snapshot"]
 

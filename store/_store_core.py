@@ -14,14 +14,14 @@ import numpy.typing as npt
 from pagestep.codecs import Codec, filter_for
 from pagestep.codecs.closing import Closing
 from pagestep.codecs.errors import BudgetExceeded, Closed, InvalidArgument, NoSuchPage
+from pagestep.store.image import Image
+from pagestep.store.rom import Rom
 
 from ._backing import check_pair, close_backing, open_backing
 from ._binding import PageFrame, check, ffi, lib, page_number_array
 from ._settings import Settings
 from ._size import parse_size
 from ._where import Where, page_name, pages_of
-from .image import Image
-from .rom import Rom
 
 __all__ = ["StoreCore"]
 

@@ -13,6 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from pagestep.codecs.errors import InvalidArgument
+from pagestep.store.discipline import LockTable, StoreLock
+from pagestep.store.image import Image
+from pagestep.store.policy import Explanation, Level, PagePolicy
+from pagestep.store.rom import Rom
 
 from ._binding import check, ffi, lib
 from ._settings import Settings
@@ -20,10 +24,6 @@ from ._size import show_size
 from ._store_core import StoreCore
 from ._treatments import Treatments
 from ._where import Where, describe
-from .discipline import LockTable, StoreLock
-from .image import Image
-from .policy import Explanation, Level, PagePolicy
-from .rom import Rom
 
 __all__ = ["DisciplinedStore"]
 

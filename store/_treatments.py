@@ -10,12 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from pagestep.codecs.errors import InvalidArgument
+from pagestep.store.policy import CODEC_NAMES, LEVELS, Level, Tier
 
 from ._binding import lib
-from .policy import CODEC_NAMES, LEVELS, Level, Tier
 
 if TYPE_CHECKING:
-    from .policy import PagePolicy
+    from pagestep.store.policy import PagePolicy
 
 __all__ = ["Treatments"]
 

@@ -11,13 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from pagestep.codecs.errors import InvalidArgument, NoSuchPage
+from pagestep.store.image import Image
+from pagestep.store.policy import Rule, pages_matching
 
 from ._binding import page_number_array
-from .image import Image
-from .policy import Rule, pages_matching
 
 if TYPE_CHECKING:
-    from .rom import Rom
+    from pagestep.store.rom import Rom
 
 __all__ = ["Where", "describe", "page_name", "pages_of"]
 

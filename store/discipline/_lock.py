@@ -50,7 +50,7 @@ class LockTable:
         chain = ffi.new("uint32_t[64]")
         count = ffi.new("size_t *")
         lib.pgs_lock_conflict(core, number, chain, 64, count)
-        names = tuple(self._names[chain[i]] for i in range(count[0]))
+        names = tuple(self._names[number] for number in _ints(chain, int(count[0])))
         error = LockOrder(self._told(names or (self._names[number],)))
         error.chain = names
         return error
@@ -74,6 +74,10 @@ class LockTable:
             f"{what}: they were taken as {' then '.join(names)} before, so that two threads could "
             f"wait for each other; drop {held!r} first, or take them in that order"
         )
+
+
+def _ints(array: Any, count: int) -> list[int]:
+    return [int(array[i]) for i in range(count)]
 
 
 class StoreLock:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from pagestep import (
     StoreReentry,
     WouldFault,
 )
-from pagestep.store._binding import ffi, lib
+from pagestep.store._binding import check, ffi, lib
 
 from .pages import make_pages
 
@@ -108,7 +109,6 @@ def backing_touches_the_store(store: PageStore) -> None:
     core = store.core
     seen: list[int] = []
 
-    @ffi.callback("int(void *, uint64_t, void *)")
     def page_in(_ctx: Any, page_no: int, page: Any) -> int:
         ffi.buffer(page, 4096)[:] = NOISE[page_no].tobytes()
         if armed:
@@ -120,14 +120,15 @@ def backing_touches_the_store(store: PageStore) -> None:
     armed = False
     backing = ffi.new("struct pgs_backing *")
     backing.struct_size = ffi.sizeof("struct pgs_backing")
-    backing.page_in = page_in
+    callback = ffi.callback("int(void *, uint64_t, void *)", page_in)
+    backing.page_in = callback
     number = ffi.new("uint32_t *")
     assert lib.pgs_object_add(core, 16, 0, backing, ffi.NULL, number) == 0
     armed = True
     out = ffi.new("unsigned char[4096]")
     code = lib.pgs_read_page(core, number[0], 3, 0, out)
     assert lib.pgs_object_remove(core, number[0]) == 0
-    store._check_page(code, 3, "read")
+    check(code, "page 3 cannot be read")
 
 
 ZOO: dict[Callable[[PageStore], None], tuple[type[DisciplineError], str]] = {
@@ -448,14 +449,14 @@ def test_a_lowest_tier_is_kept_to(tmp_path: Path) -> None:
 def fitting(cold_codec: str | None) -> int:
     """Return how many changed pages fit, for which there is nothing but RAM."""
     with PageStore.open(TEXT, ram="2500KiB", cold_codec=cold_codec) as store:
-        for page_no in range(len(TEXT)):
-            try:
-                store.write(page_no, TEXT[page_no][::-1].tobytes())
-            except BudgetExceeded:
-                break
-        for done in range(page_no):
+        fit = 0
+        with suppress(BudgetExceeded):
+            for fit in range(len(TEXT)):
+                store.write(fit, TEXT[fit][::-1].tobytes())
+        assert 0 < fit < len(TEXT) - 1
+        for done in range(fit):
             assert store.read(done) == TEXT[done][::-1].tobytes()
-        return page_no
+        return fit
 
 
 def test_more_pages_fit_where_cold_ones_are_coded_anew() -> None:
