@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,8 @@ from pagestep.store.image import Image
 from ._references import References
 
 _NOBODY = -1
+# Linker scripts put such at the first object of a section, whichever that is.
+_LABEL = re.compile(r"_*(start|stop|begin|end|sdata|edata)_\w+|\w+_(start|begin|end)|_[se]\w+")
 _FUNCTION, _SECTION, _FILE = 2, 3, 4  # ELF symbol types that name no object
 
 
@@ -22,9 +25,10 @@ class Named:
 
     Attributes:
         site: Address of the instruction.
-        symbol: The object's name, or None where none is known.
-        address: Its first byte; of an object longer than a page, and of what has no symbol,
-            the address that is named.
+        symbol: The object's name; where that symbol has no size, the nearest one before;
+            None where there is none.
+        address: The object's first byte; where it does not count as a whole, the one named.
+        offset: Bytes from the symbol to the address.
         size: The object's bytes; 0 where it does not count as a whole.
         pages: Its pages that are not PINNED.
     """
@@ -32,6 +36,7 @@ class Named:
     site: int
     symbol: str | None
     address: int
+    offset: int
     size: int
     pages: tuple[int, ...]
 
@@ -106,16 +111,30 @@ class NamedData:
         mask[self.references.sources[data[self.data]]] = True
         return mask
 
+    def name(self, symbol: int) -> str:
+        """Return what to call the object of a symbol: a name of its own before a label."""
+        symbols = self._image.symbols
+        same = [symbol]
+        while same[-1] and (
+            symbols.addresses[same[-1] - 1] == symbols.addresses[symbol]
+            and symbols.sizes[same[-1] - 1] == symbols.sizes[symbol]
+        ):
+            same.append(same[-1] - 1)
+        names = map(symbols.name, same)
+        return min(names, key=lambda name: (bool(_LABEL.fullmatch(name)), len(name), name))
+
     def named(self, reference: int, loose: NDArray[np.bool_]) -> Named:
         """Return what one reference means; of its pages those that ``loose`` says."""
         datum = int(self.data[reference])
         span = range(int(self.first[datum]), int(self.last[datum]) + 1)
         symbol, size = int(self.symbols[datum]), int(self.sizes[datum])
         address = self.starts[datum] if size else self.references.addresses[reference]
+        known = symbol != _NOBODY
         return Named(
             site=int(self.references.sites[reference]),
-            symbol=None if symbol == _NOBODY else self._image.symbols.name(symbol),
+            symbol=self.name(symbol) if known else None,
             address=int(address),
+            offset=int(address - self._image.symbols.addresses[symbol]) if known else 0,
             size=size,
             pages=tuple(page for page in span if loose[page]),
         )

@@ -30,7 +30,7 @@ def suggest_rules(image: Image, found: Check) -> str:
     functions = found.graph.functions
     names = {functions.names[number] for number in np.flatnonzero(found.resident).tolist()}
     by_name = found.resident_data & found.data.by_name
-    data = {image.symbols.name(n) for n in found.data.symbols[by_name].tolist()}
+    data = {found.data.name(n) for n in found.data.symbols[by_name].tolist()}
     nameless = found.data.pages(found.resident_data & ~found.data.by_name)
     lines = [
         "# What must stay in RAM so that a fault never needs a page that can fault, as",

@@ -143,6 +143,7 @@ def _data(named: Named, level: NDArray[np.uint8]) -> dict[str, Any]:
     return {
         "symbol": named.symbol,
         "address": named.address,
+        "offset": named.offset,
         "bytes": named.size or None,
         "site": named.site,
         "pages": list(named.pages),
@@ -283,10 +284,9 @@ def _show_violations(what: str, violations: list[dict[str, Any]], everything: bo
 
 def _leading_to(violation: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
     """Return a violation whose path goes on to the data that its last function names."""
-    where = f"{data['address']:#x}"
-    label = data["symbol"] if data["bytes"] else f"{where}, in {data['symbol']}"
+    offset = f"+{data['offset']:#x}" if data["offset"] else ""
     last = {
-        "function": label if data["symbol"] else where,
+        "function": f"{data['symbol']}{offset}" if data["symbol"] else f"{data['address']:#x}",
         "address": data["address"],
         "how": _NAMES,
         "site": data["site"],

@@ -31,6 +31,7 @@ _PC_RELATIVE = re.compile(r"\[pc(?:, #(-?\w+))?\]$")
 _FORMED = re.compile(r"r\d+, pc, #(\w+)$")  # add r0, pc, #8: where a constant is
 # These write no register that they name first.
 _READS_ONLY = ("str", "stm", "vst", "push", "cmp", "cmn", "tst", "teq", "pld")
+_SEVERAL = ("ldm", "stm", "ldm.w", "stm.w")
 _ADDS = ("add", "adds", "add.w", "sub", "subs", "sub.w")
 _MOVES = ("mov", "movs", "mov.w")
 _LOST_IN_CALLS = ("r0", "r1", "r2", "r3", "ip", "r12", "lr")
@@ -182,25 +183,31 @@ class ArmReader:
             return
         register, _, rest = operands.partition(", ")
         if "[" in operands:
-            self._access(address, operands, bases, found)
+            self._access(address, mnemonic, operands, bases, found)
             if mnemonic.startswith("ldrd"):
                 bases.pop(rest.partition(",")[0], None)
+        elif mnemonic in _SEVERAL and register in bases:
+            found.names(address, bases[register] + 4 * operands.count(",") - 4)
         if mnemonic in _MOVES and rest in bases:
             bases[register] = bases[rest]
         elif not mnemonic.startswith(_READS_ONLY) and mnemonic != "movt":
-            bases.pop(register, None)
-            if operands.endswith("}"):
-                for each in operands[operands.find("{") + 1 : -1].split(", "):
-                    bases.pop(each, None)
+            filled = operands[operands.find("{") + 1 : -1] if operands[-1:] == "}" else register
+            for each in filled.split(", "):
+                bases.pop(each, None)
 
-    def _access(self, address: int, operands: str, bases: dict[str, int], found: Found) -> None:
+    def _access(
+        self, address: int, mnemonic: str, operands: str, bases: dict[str, int], found: Found
+    ) -> None:
         """Note what is read or written."""
         at = operands.find("[")
         close = operands.find("]", at)
         source, _, offset = operands[at + 1 : close].partition(", ")
         base = bases.get(source)
         if base is not None:
-            found.names(address, base + (int(offset[1:], 0) if offset.startswith("#") else 0))
+            place = base + (int(offset[1:], 0) if offset.startswith("#") else 0)
+            found.names(address, place)
+            if mnemonic.startswith(("ldrd", "strd")):
+                found.names(address, place + 4)
             if close + 1 < len(operands):  # it changes with the access
                 del bases[source]
 

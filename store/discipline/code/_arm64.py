@@ -23,6 +23,8 @@ _KINDS: dict[str, int] = {
 }
 # These write no register that they name first.
 _READS_ONLY = ("st", "cmp", "cmn", "tst", "ccmp", "ccmn", "prfm")
+_PAIRS = ("ldp", "stp", "ldnp", "stnp", "ldpsw")
+_REGISTER_BYTES = {"w": 4, "s": 4, "q": 16}
 _KEPT_BY_CALLS = frozenset(f"x{number}" for number in range(19, 30))
 
 
@@ -116,7 +118,10 @@ def _data(address: int, mnemonic: str, operands: str, bases: dict[str, int], fou
         source, _, offset = operands[at + 1 : close].partition(", ")
         base = bases.get(source)
         if base is not None:
-            found.names(address, base + (int(offset[1:], 0) if offset.startswith("#") else 0))
+            place = base + (int(offset[1:], 0) if offset.startswith("#") else 0)
+            found.names(address, place)
+            if mnemonic in _PAIRS:
+                found.names(address, place + _REGISTER_BYTES.get(operands[0], 8))
             if close + 1 < len(operands):  # it changes with the access
                 del bases[source]
         if mnemonic.startswith("ldp"):
