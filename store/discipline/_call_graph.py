@@ -16,6 +16,7 @@ from ._edges import Edges, How
 from ._functions import Functions, functions_of
 from ._memory import Memory
 from ._patched import Jumps, Patched
+from ._references import References, is_data
 from .code import JUMP, Found, Reader, open_reader
 
 Progress = Callable[[str, int, int], None]
@@ -36,6 +37,7 @@ class CallGraph:
         indirect_sites: Address of each call or jump whose target the code does not say,
             shape (n,), dtype uint64.
         indirect_sources: The function that each belongs to, shape (n,), dtype int64.
+        references: Data that the code names.
         taken: Which functions' addresses are in data or formed by code, shape
             (functions,), dtype bool.
         outside: Calls and jumps to addresses that are in no function.
@@ -47,6 +49,7 @@ class CallGraph:
     edges: Edges
     indirect_sites: NDArray[np.uint64]
     indirect_sources: NDArray[np.int64]
+    references: References
     taken: NDArray[np.bool_]
     outside: int
     not_decoded_bytes: int
@@ -74,8 +77,16 @@ def build_call_graph(
         Unsupported: The image has no symbols, its instruction set is not known, or
             Capstone is not installed.
     """
-    reader = open_reader(image.arch)
+    reader = open_reader(image.arch, _global_pointer(image))
     return _Builder(image, functions or functions_of(image), reader).build(progress)
+
+
+def _global_pointer(image: Image) -> int | None:
+    """Return what register gp holds; only RISC-V has one."""
+    if not image.arch.startswith("riscv"):
+        return None
+    symbol = image.symbols.find("__global_pointer$")
+    return None if symbol is None else symbol.address
 
 
 class _Builder:
@@ -119,6 +130,7 @@ class _Builder:
             edges=edges,
             indirect_sites=sites,
             indirect_sources=sources[own][first],
+            references=self._references(patches),
             taken=self._taken(),
             outside=self._outside,
             not_decoded_bytes=sum(found.not_decoded.values()),
@@ -260,6 +272,16 @@ class _Builder:
                 returns[number] = True
                 ready += goes_on[number]
         return returns
+
+    def _references(self, patches: Found) -> References:
+        """Return what names data."""
+        parts = (self._found, patches)
+        addresses = np.concatenate([np.array(part.references, np.uint64) for part in parts])
+        sites = np.concatenate([np.array(part.reference_sites, np.uint64) for part in parts])
+        sources = np.concatenate([np.array(part.reference_sources, np.int64) for part in parts])
+        per_cpu = np.concatenate([np.array(part.per_cpu, bool) for part in parts])
+        data = is_data(self._image, self._functions, addresses, per_cpu)
+        return References.of(sources[data], addresses[data], sites[data])
 
     def _taken(self) -> NDArray[np.bool_]:
         """Return whose address is in data, or formed by code."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,9 @@ from ._functions import Functions, functions_of
 from ._graph_cache import GraphCache
 from ._interrupts import InterruptPages
 from ._memory import Memory
+from ._named_data import Named, NamedData
 from ._reach import Reached
+from ._references import References
 from ._residence import Residence, Share
 from ._roots import FIRMWARE, default_cuts, linux_roots
 
@@ -58,10 +60,26 @@ class Violation:
         function: Its number.
         pages: Its pages that are not PINNED; none where it is only marked to fault.
         path: The shortest way to it.
+        names: Of one that is marked never to fault: data that is not PINNED and that the
+            last function of the path names.
     """
 
     function: int
     pages: tuple[int, ...]
+    path: tuple[Hop, ...]
+    names: tuple[Named, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class DataViolation:
+    """Data that a function names which may run where no fault may happen, and that may be paged.
+
+    Attributes:
+        named: The data, and which instruction names it.
+        path: The shortest way to a function that does.
+    """
+
+    named: Named
     path: tuple[Hop, ...]
 
 
@@ -83,6 +101,21 @@ class TraceViolation:
 
 
 @dataclass(frozen=True, slots=True)
+class DataPages:
+    """How many pages of data are in use where no fault may happen.
+
+    Attributes:
+        named: Pages of data that functions of the closure name; None: it was left out.
+        traced: Pages that traces saw read or written, and not fetched.
+        joined: Both together.
+    """
+
+    named: int | None
+    traced: int
+    joined: int
+
+
+@dataclass(frozen=True, slots=True)
 class Check:
     """What was found.
 
@@ -96,6 +129,7 @@ class Check:
         undeclared: Calls by pointer in the closure that nobody declared: index into
             ``graph.indirect_sites``, shape (n,), dtype int64.
         violations: Functions of the closure that are not PINNED.
+        data_violations: Data that functions of the closure name and that is not PINNED.
         marked: Functions of the closure that are marked to touch what may fault.
         trace_violations: Pages in use in interrupt or fault context that are not PINNED.
         may_fault: Functions that may touch a page that is not PINNED, shape (functions,),
@@ -103,8 +137,10 @@ class Check:
         no_fault_violations: Functions of these that are marked never to.
         shares: How much of the text is what: ``text``, ``closure``, ``trace``, ``joined``,
             ``pinned``.
-        trace_data_pages: Pages that traces saw read or written, and not fetched.
+        data_pages: How many pages of data are in use.
+        data: All data that code names; nothing where it was left out.
         resident: Functions to pin for the check to pass, shape (functions,), dtype bool.
+        resident_data: Data to pin for it as well, shape as in ``data``, dtype bool.
         resident_pages: Pages to pin for it as well, by number.
         unmatched: Globs and prototypes that nothing in the image has.
         notes: What was skipped, and why.
@@ -118,13 +154,16 @@ class Check:
     cuts_met: tuple[int, ...]
     undeclared: NDArray[np.int64]
     violations: tuple[Violation, ...]
+    data_violations: tuple[DataViolation, ...]
     marked: tuple[Violation, ...]
     trace_violations: tuple[TraceViolation, ...]
     may_fault: NDArray[np.bool_]
     no_fault_violations: tuple[Violation, ...]
     shares: dict[str, Share]
-    trace_data_pages: int
+    data_pages: DataPages
+    data: NamedData
     resident: NDArray[np.bool_]
+    resident_data: NDArray[np.bool_]
     resident_pages: tuple[int, ...]
     unmatched: tuple[str, ...]
     notes: tuple[str, ...]
@@ -132,8 +171,8 @@ class Check:
     @property
     def ok(self) -> bool:
         """Whether nothing is wrong."""
-        wrong = (self.violations, self.marked, self.trace_violations, self.no_fault_violations)
-        return not any(wrong)
+        functions = self.violations or self.marked or self.no_fault_violations
+        return not (functions or self.data_violations or self.trace_violations)
 
 
 def _silent(_what: str, _done: int, _total: int) -> None:
@@ -146,6 +185,7 @@ def check(
     declared: Declared | None = None,
     *,
     traces: Sequence[InterruptPages] = (),
+    data: bool = True,
     cache: str | os.PathLike[str] | None = None,
     progress: Progress = _silent,
 ) -> Check:
@@ -156,6 +196,7 @@ def check(
         level: The level of each page, 0 for PINNED, shape (page_count,), dtype uint8.
         declared: What is known of the image beside its code.
         traces: Pages seen in interrupt or fault context.
+        data: Whether data that the functions name must be PINNED as well.
         cache: A folder where call graphs are kept; None keeps none.
         progress: Called now and then with what is done, how much of it, of how much.
 
@@ -171,7 +212,8 @@ def check(
         raise InvalidArgument(
             f"level: shape {level.shape}: {image.name} has {image.page_count} pages"
         )
-    return _Checker(image, level, declared or Declared(), traces, cache, progress).result()
+    declared = declared or Declared()
+    return _Checker(image, level, declared, traces, cache, progress).result(with_data=data)
 
 
 class _Checker:
@@ -223,21 +265,27 @@ class _Checker:
                 self._notes.append(f"the call graph was not kept: {error}")
         return graph, False
 
-    def result(self) -> Check:
-        network, functions = self._network, self._graph.functions
-        count = len(functions)
+    def result(self, *, with_data: bool) -> Check:
+        network, count = self._network, len(self._graph.functions)
+        data = NamedData(self._image, self._graph.references if with_data else References.none())
+        loose_data = data.touching(self._loose)
+        names_loose = data.naming(loose_data, count)
         roots = self._roots()
         started = np.array(sorted({each for group in roots.values() for each in group}), np.int64)
         reached = network.forward(started)
         closure = reached.mask[:count]
         marked_loose = self._marks(self._declared.may_fault)
         may_fault = network.backward(
-            np.flatnonzero((self._loose_functions | marked_loose) & ~network.blocked[:count])
+            np.flatnonzero(
+                (self._loose_functions | marked_loose | names_loose) & ~network.blocked[:count]
+            )
         )
         unfaulting = self._marks(self._declared.no_fault)
         trace_violations = tuple(self._trace_violations())
-        fetched, data = self._traced_pages()
+        fetched, used = self._traced_pages()
         resident = closure | network.forward(np.flatnonzero(unfaulting)).mask[:count]
+        resident_data = data.of(resident)
+        pinned_so = self._residence.pages(resident) | data.pages(resident_data)
         undeclared = closure & ~network.declared
         return Check(
             graph=self._graph,
@@ -248,18 +296,19 @@ class _Checker:
             cuts_met=self._cuts_met(reached),
             undeclared=np.flatnonzero(undeclared[self._graph.indirect_sources]),
             violations=self._violations(reached, closure & self._loose_functions),
+            data_violations=self._data_violations(reached, data, loose_data),
             marked=self._violations(reached, closure & marked_loose, pages=False),
             trace_violations=trace_violations,
             may_fault=may_fault.mask[:count],
-            no_fault_violations=self._violations(
-                may_fault, may_fault.mask[:count] & unfaulting, pages=False, backwards=True
+            no_fault_violations=self._no_fault_violations(
+                may_fault, may_fault.mask[:count] & unfaulting, data, loose_data
             ),
             shares=self._shares(closure, fetched),
-            trace_data_pages=int(np.count_nonzero(data & ~fetched)),
+            data_pages=_data_pages(data.pages(data.of(closure)), used & ~fetched, with_data),
+            data=data,
             resident=resident,
-            resident_pages=tuple(
-                np.flatnonzero((fetched | data) & ~self._residence.pages(resident)).tolist()
-            ),
+            resident_data=resident_data,
+            resident_pages=tuple(np.flatnonzero((fetched | used) & ~pinned_so).tolist()),
             unmatched=tuple(dict.fromkeys(network.unmatched)),
             notes=(*self._graph.notes, *network.notes, *self._notes),
         )
@@ -332,6 +381,43 @@ class _Checker:
         # The shortest path first: it is the easiest to understand.
         return tuple(sorted(found, key=lambda each: (len(each.path), each.function)))
 
+    def _data_violations(
+        self, reached: Reached, data: NamedData, loose: NDArray[np.bool_]
+    ) -> tuple[DataViolation, ...]:
+        """Return each datum that is not PINNED once, with the shortest way that names it."""
+        depth = self._network.depths(reached)[data.references.sources]
+        wrong = np.flatnonzero((depth >= 0) & loose[data.data])
+        order = np.lexsort((wrong, depth[wrong], data.data[wrong]))
+        wrong = wrong[order]
+        first = np.ones(len(wrong), bool)
+        first[1:] = data.data[wrong][1:] != data.data[wrong][:-1]
+        chosen = wrong[first]
+        chosen = chosen[np.argsort(depth[chosen], kind="stable")]
+        sources = data.references.sources
+        return tuple(
+            DataViolation(
+                data.named(reference, self._loose),
+                self._network.path(reached, int(sources[reference])),
+            )
+            for reference in chosen.tolist()
+        )
+
+    def _no_fault_violations(
+        self,
+        reached: Reached,
+        functions: NDArray[np.bool_],
+        data: NamedData,
+        loose: NDArray[np.bool_],
+    ) -> tuple[Violation, ...]:
+        """Return functions that reach what may fault, with what their path ends in."""
+        found: list[Violation] = []
+        wrong = loose[data.data]
+        for each in self._violations(reached, functions, pages=False, backwards=True):
+            last = data.references.sources == each.path[-1].function
+            names = [data.named(n, self._loose) for n in np.flatnonzero(last & wrong).tolist()]
+            found.append(replace(each, names=tuple(names)))
+        return tuple(found)
+
     def _trace_violations(self) -> Iterable[TraceViolation]:
         for trace in self._traces:
             for use in ("fetched", "read", "written"):
@@ -365,3 +451,11 @@ class _Checker:
 
 def _numbers(mask: NDArray[np.bool_]) -> tuple[int, ...]:
     return tuple(np.flatnonzero(mask).tolist())
+
+
+def _data_pages(named: NDArray[np.bool_], traced: NDArray[np.bool_], with_data: bool) -> DataPages:
+    return DataPages(
+        named=int(np.count_nonzero(named)) if with_data else None,
+        traced=int(np.count_nonzero(traced)),
+        joined=int(np.count_nonzero(named | traced)),
+    )

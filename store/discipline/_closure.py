@@ -16,7 +16,7 @@ from pagestep.store.image import Btf, Image
 from ._call_graph import CallGraph
 from ._edges import Edges, How
 from ._names import Names, is_wild
-from ._reach import Reached, path_to, reach
+from ._reach import Reached, depths, path_to, reach
 
 _NO_TYPES = "{wanted}: a prototype was declared, and the image has no BTF: declare targets instead"
 
@@ -179,6 +179,11 @@ class Network:
             virtual_from=count,
             backwards=True,
         )
+
+    def depths(self, reached: Reached) -> NDArray[np.int64]:
+        """Return how many functions stand before each on its path, -1 where there is none."""
+        count = len(self.graph.functions)
+        return depths(self.edges, reached, count)[:count]
 
     def path(self, reached: Reached, function: int, *, backwards: bool = False) -> tuple[Hop, ...]:
         """Return the shortest path, from its first function to its last."""

@@ -24,8 +24,9 @@ from pagestep.store.image import Image
 from ._call_graph import CallGraph
 from ._edges import Edges, How
 from ._functions import Functions
+from ._references import References
 
-ANALYSIS_VERSION = 1  # goes up with whatever changes what a graph holds
+ANALYSIS_VERSION = 2  # goes up with whatever changes what a graph holds
 GRAPHS_MAX = 16  # the oldest go
 _DIGEST_BYTES = 32
 
@@ -36,6 +37,9 @@ _ARRAYS: dict[str, type[np.generic]] = {
     "hows": np.uint8,
     "indirect_sites": np.uint64,
     "indirect_sources": np.int64,
+    "reference_sources": np.int64,
+    "reference_addresses": np.uint64,
+    "reference_sites": np.uint64,
     "taken": np.bool_,
     "about": np.uint8,
 }
@@ -53,7 +57,8 @@ class GraphCache:
         digest = hashlib.sha256()
         digest.update(f"{ANALYSIS_VERSION} {image.identity} {image.arch} {image.base}\n".encode())
         for segment in image.segments:
-            digest.update(f"{segment.name} {segment.address} {segment.flags}\n".encode())
+            place = f"{segment.address} {segment.size} {segment.flags} {segment.kind}"
+            digest.update(f"{segment.name} {place}\n".encode())
         for names in functions.aliases:
             digest.update("\0".join(names).encode() + b"\n")
         digest.update(functions.starts.tobytes() + functions.ends.tobytes())
@@ -94,6 +99,9 @@ class GraphCache:
             "hows": graph.edges.hows,
             "indirect_sites": graph.indirect_sites,
             "indirect_sources": graph.indirect_sources,
+            "reference_sources": graph.references.sources,
+            "reference_addresses": graph.references.addresses,
+            "reference_sites": graph.references.sites,
             "taken": graph.taken,
             "about": np.frombuffer(json.dumps(about).encode(), np.uint8),
         }
@@ -122,10 +130,11 @@ def _graph(
         if arrays[name].dtype != dtype or arrays[name].ndim != 1:
             raise ValueError(name)
     edges = [arrays[name] for name in ("sources", "targets", "sites", "hows")]
-    fits = len({len(each) for each in edges}) == 1
+    references = [arrays[f"reference_{name}"] for name in ("sources", "addresses", "sites")]
+    fits = all(len({len(each) for each in group}) == 1 for group in (edges, references))
     fits &= len(arrays["indirect_sites"]) == len(arrays["indirect_sources"])
     fits &= len(arrays["taken"]) == len(functions)
-    for name in ("sources", "targets", "indirect_sources"):
+    for name in ("sources", "targets", "indirect_sources", "reference_sources"):
         each = arrays[name]
         fits &= not len(each) or (int(each.min()) >= 0 and int(each.max()) < len(functions))
     fits &= not len(edges[3]) or int(edges[3].max()) <= max(How)
@@ -136,6 +145,7 @@ def _graph(
         edges=Edges(*edges),
         indirect_sites=arrays["indirect_sites"],
         indirect_sources=arrays["indirect_sources"],
+        references=References(*references),
         taken=arrays["taken"],
         outside=int(about["outside"]),
         not_decoded_bytes=int(about["not_decoded_bytes"]),

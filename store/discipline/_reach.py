@@ -86,3 +86,25 @@ def path_to(edges: Edges, reached: Reached, node: int, *, backwards: bool = Fals
         found.append(edge)
         node = int(edges.targets[edge] if backwards else edges.sources[edge])
     return found if backwards else found[::-1]
+
+
+def depths(edges: Edges, reached: Reached, virtual_from: int) -> NDArray[np.int64]:
+    """Return how many nodes stand before each on its path, -1 where it was not reached.
+
+    Nodes from ``virtual_from`` on only join others, and do not count.
+    """
+    nodes = len(reached.via)
+    moved = reached.via >= 0
+    parent = np.arange(nodes)
+    parent[moved] = edges.sources[reached.via[moved]]
+    found = np.where(reached.mask, 0, -1)
+    cost = (np.arange(nodes) < virtual_from).astype(np.int64)
+    waiting = np.flatnonzero(moved)
+    known = reached.mask & ~moved
+    while len(waiting):
+        ready = known[parent[waiting]]
+        now = waiting[ready]
+        found[now] = found[parent[now]] + cost[now]
+        known[now] = True
+        waiting = waiting[~ready]
+    return found

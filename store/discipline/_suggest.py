@@ -20,39 +20,52 @@ def suggest_rules(image: Image, found: Check) -> str:
     """Return rules, as TOML, that pin all that must stay in RAM.
 
     Appended to the rules that were checked they make the check pass: a later rule goes
-    before an earlier one, and what one owner of a page pins is pinned. Functions are named,
-    so that the rules serve another build of the same source; addresses stand only for pages
-    that a recording saw and no such function lies on.
+    before an earlier one, and what one owner of a page pins is pinned. Functions and data
+    are named, so that the rules serve another build of the same source; addresses stand
+    only for data that has no symbol, and for pages that a recording saw and on which
+    nothing of these lies.
 
     What is marked to touch pageable memory cannot be mended by rules, and is not.
     """
     functions = found.graph.functions
-    names = sorted({functions.names[number] for number in np.flatnonzero(found.resident)})
+    names = {functions.names[number] for number in np.flatnonzero(found.resident).tolist()}
+    by_name = found.resident_data & found.data.by_name
+    data = {found.data.name(n) for n in found.data.symbols[by_name].tolist()}
+    nameless = found.data.pages(found.resident_data & ~found.data.by_name)
     lines = [
         "# What must stay in RAM so that a fault never needs a page that can fault, as",
         f"# `pagestep check` found it for {json.dumps(image.name)[1:-1]}.",
+        *_by_name(names, "names of functions that may run where no fault may happen"),
+        *_by_name(data - names, "names of data that these functions name"),
+        *_by_address(
+            image,
+            np.flatnonzero(nameless).tolist(),
+            ["# Pages of data that these functions name, and that has no symbol of its own."],
+        ),
+        *_by_address(
+            image,
+            sorted({*found.resident_pages, *_unnamed_pages(image, found)}),
+            [
+                "# Pages in use in interrupt or fault context, by a recording, that hold nothing",
+                "# of these functions and data.",
+            ],
+        ),
     ]
-    if names:
-        lines += [
-            "",
-            f"# {len(names)} names of functions that may run where no fault may happen.",
-            "[[rule]]",
-            'level = "PINNED"',
-            "symbol = [",
-        ]
-        lines += [f"    {_glob(name)}," for name in names]
-        lines += ["]"]
-    pages = sorted({*found.resident_pages, *_unnamed_pages(image, found)})
-    ranges = list(_ranges(image, pages))
-    if ranges:
-        lines += [
-            "",
-            "# Pages in use in interrupt or fault context, by a recording, that hold no",
-            "# byte of these functions.",
-        ]
-    for first, behind in ranges:
-        lines += ["", "[[rule]]", 'level = "PINNED"', f"address = [{first:#x}, {behind:#x}]"]
     return "\n".join(lines) + "\n"
+
+
+def _by_name(names: set[str], what: str) -> list[str]:
+    if not names:
+        return []
+    lines = ["", f"# {len(names)} {what}.", "[[rule]]", 'level = "PINNED"', "symbol = ["]
+    return [*lines, *(f"    {_glob(name)}," for name in sorted(names)), "]"]
+
+
+def _by_address(image: Image, pages: list[int], why: list[str]) -> list[str]:
+    lines = ["", *why] if pages else []
+    for first, behind in _ranges(image, pages):
+        lines += ["", "[[rule]]", 'level = "PINNED"', f"address = [{first:#x}, {behind:#x}]"]
+    return lines
 
 
 def _unnamed_pages(image: Image, found: Check) -> Iterator[int]:

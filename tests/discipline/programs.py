@@ -106,7 +106,8 @@ SECTIONS {
     .pagestep.may_fault : { KEEP(*(.pagestep.may_fault)) }
     .pagestep.no_fault : { KEEP(*(.pagestep.no_fault)) }
     .rodata : ALIGN(0x1000) { *(.rodata .rodata.*) }
-    .data : { *(.data .data.*) }
+    .data : { *(.data .data.* .sdata .sdata.*) }
+    .paged_data : ALIGN(0x1000) { *(.paged_data) }
     .far (. + FAR_AWAY) : ALIGN(0x1000) { *(.far) }
     .bss : { *(.bss .bss.* COMMON) }
     /DISCARD/ : { *(.note* .comment .ARM.exidx* .ARM.attributes .riscv.attributes .eh_frame*) }

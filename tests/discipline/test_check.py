@@ -226,7 +226,7 @@ def test_pages_seen_in_interrupts_join_what_must_be_resident(program: Image) -> 
     shares = found.shares
     assert shares["trace"].pages == 2
     assert shares["joined"].bytes == shares["trace"].bytes, "the closure lies on those pages"
-    assert found.trace_data_pages == 0
+    assert found.data_pages.traced == 0
 
 
 def test_data_seen_in_interrupts_is_told_apart(program: Image) -> None:
@@ -236,7 +236,7 @@ def test_data_seen_in_interrupts_is_told_apart(program: Image) -> None:
     found = from_roots(program, "direct", traces=[seen])
     assert [v.use for v in found.trace_violations] == ["written"]
     assert found.shares["trace"].pages == 0
-    assert found.trace_data_pages == 1
+    assert found.data_pages.traced == 1
 
 
 # Suggestions

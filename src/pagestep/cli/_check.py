@@ -95,6 +95,7 @@ def _write(text: str, out: str) -> None:
     metavar="FILE",
     help="A trace of what was done in interrupt or fault context alone.",
 )
+@click.option("--data/--no-data", default=True, help="Data that they name must be PINNED too.")
 @click.option("--may-fault", is_flag=True, help="List functions that may touch pageable memory.")
 @click.option("--suggest", metavar="FILE", help="Write rules there that mend it; - prints them.")
 @click.option("--all", "everything", is_flag=True, help="Show all, not the first few.")
@@ -111,6 +112,7 @@ def check_command(
     default_roots: bool,
     default_cuts: bool,
     traces: tuple[Path, ...],
+    data: bool,
     may_fault: bool,
     suggest: str | None,
     everything: bool,
@@ -121,7 +123,8 @@ def check_command(
     """Find what must stay in RAM so that a fault in IMAGE never needs a page that can fault.
 
     From the fault handler, the interrupt entry, swap-in, block I/O and the scheduler it follows
-    calls. Exits with status 1 where a function that it comes to is not PINNED.
+    calls. Exits with status 1 where a function that it comes to, or data that such a function
+    names, is not PINNED.
     """
     if as_json and suggest == "-":
         raise click.UsageError("--suggest - and --json both print: write the rules to a file")
@@ -136,6 +139,7 @@ def check_command(
             policy.level,
             _declared(opened, given, roots, cuts, default_roots, default_cuts),
             traces=_interrupt_pages(traces, opened, show),
+            data=data,
             cache=_cache_folder() if cache else None,
             progress=show,
         )

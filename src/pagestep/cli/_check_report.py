@@ -4,13 +4,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pagestep import Image, Level, show_size
-from pagestep.store.discipline import Check, Functions, Hop, How, Violation
+from pagestep.store.discipline import (
+    Check,
+    DataViolation,
+    Functions,
+    Hop,
+    How,
+    Named,
+    Violation,
+)
 
 from ._output import console, table
 
@@ -24,6 +33,12 @@ _SHARES = {
     "joined": "both together",
     "pinned": "PINNED",
 }
+_DATA_PAGES = {
+    "named": "named by the closure",
+    "traced": "seen in traces",
+    "joined": "both together",
+}
+_NAMES = "NAMES"  # how a path of a report goes on in data
 
 
 # Facts
@@ -56,10 +71,13 @@ def check_facts(
             name: {"functions": share.functions, "bytes": share.bytes, "pages": share.pages}
             for name, share in found.shares.items()
         },
-        "trace_data_pages": found.trace_data_pages,
+        "data_pages": asdict(found.data_pages),
         "undeclared_calls": len(found.undeclared),
         "undeclared": _undeclared(found),
         "violations": [_violation(functions, each, level) for each in found.violations],
+        "data_violations": [
+            _data_violation(functions, each, level) for each in found.data_violations
+        ],
         "marked_violations": [_violation(functions, each, level) for each in found.marked],
         "trace_violations": [
             {
@@ -73,7 +91,11 @@ def check_facts(
             for each in found.trace_violations
         ],
         "no_fault_violations": [
-            _violation(functions, each, level) for each in found.no_fault_violations
+            {
+                **_violation(functions, each, level),
+                "data": [_data(named, level) for named in each.names],
+            }
+            for each in found.no_fault_violations
         ],
         "may_fault_functions": len(may_fault),
         "may_fault": [_named(functions, number) for number in may_fault if with_may_fault],
@@ -108,6 +130,27 @@ def _violation(
     }
 
 
+def _data_violation(
+    functions: Functions, violation: DataViolation, level: NDArray[np.uint8]
+) -> dict[str, Any]:
+    return {
+        **_data(violation.named, level),
+        "path": [_hop(functions, hop) for hop in violation.path],
+    }
+
+
+def _data(named: Named, level: NDArray[np.uint8]) -> dict[str, Any]:
+    return {
+        "symbol": named.symbol,
+        "address": named.address,
+        "offset": named.offset,
+        "bytes": named.size or None,
+        "site": named.site,
+        "pages": list(named.pages),
+        "levels": [Level(int(level[page])).name for page in named.pages],
+    }
+
+
 def _hop(functions: Functions, hop: Hop) -> dict[str, Any]:
     return {
         **_named(functions, hop.function),
@@ -130,19 +173,28 @@ def show_check(facts: dict[str, Any], *, everything: bool) -> None:
     console.print(f"start: {starts}; not entered: {len(facts['cuts_met'])} that are called")
     _show_doubts(facts)
     _show_shares(facts["shares"])
-    if facts["trace_data_pages"]:
-        console.print(f"traces also saw {facts['trace_data_pages']:,} pages of data in use")
+    _show_data_pages(facts["data_pages"])
     _show_violations(
-        "not PINNED, and reached from where no fault may happen", facts["violations"], everything
+        "functions are not PINNED, and reached from where no fault may happen",
+        facts["violations"],
+        everything,
     )
     _show_violations(
-        "marked __may_fault, and reached from where no fault may happen",
+        "places in data are not PINNED, and named by functions reached from there",
+        [_leading_to(each, each) for each in facts["data_violations"]],
+        everything,
+    )
+    _show_violations(
+        "functions are marked __may_fault, and reached from where no fault may happen",
         facts["marked_violations"],
         everything,
     )
     _show_violations(
-        "marked __no_fault, and able to touch a page that is not PINNED",
-        facts["no_fault_violations"],
+        "functions are marked __no_fault, and able to touch a page that is not PINNED",
+        [
+            _leading_to(each, each["data"][0]) if each["data"] else each
+            for each in facts["no_fault_violations"]
+        ],
         everything,
     )
     _show_trace_violations(facts["trace_violations"], everything)
@@ -197,11 +249,20 @@ def _show_shares(shares: dict[str, dict[str, int]]) -> None:
     )
 
 
+def _show_data_pages(pages: dict[str, int | None]) -> None:
+    if pages["named"] is None:
+        console.print("data that functions name is left out")
+    rows = [[_DATA_PAGES[name], f"{count:,}"] for name, count in pages.items() if count is not None]
+    if pages["joined"]:
+        console.print()
+        table("Data", ["what", "pages"], rows)
+
+
 def _show_violations(what: str, violations: list[dict[str, Any]], everything: bool) -> None:
-    """Print paths; functions that one other calls share all of theirs but its end."""
+    """Print paths; what one function goes on in shares all of its path but the end."""
     if not violations:
         return
-    console.print(f"\n{len(violations):,} functions are {what}:")
+    console.print(f"\n{len(violations):,} {what}:")
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for violation in violations:
         key = tuple((hop["address"], hop["site"]) for hop in violation["path"][:-1])
@@ -217,15 +278,28 @@ def _show_violations(what: str, violations: list[dict[str, Any]], everything: bo
             )
             where = f"    <- page {pages}" if pages else ""
             console.print(f"  {_step(violation['path'][-1])}{where}")
-        _say_more(len(group) - _FUNCTIONS_SHOWN, "functions from there", everything)
-    _say_more(len(groups) - _GROUPS_SHOWN, "places that go on in such functions", everything)
+        _say_more(len(group) - _FUNCTIONS_SHOWN, "from there", everything)
+    _say_more(len(groups) - _GROUPS_SHOWN, "functions that go on in such", everything)
+
+
+def _leading_to(violation: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
+    """Return a violation whose path goes on to the data that its last function names."""
+    offset = f"+{data['offset']:#x}" if data["offset"] else ""
+    last = {
+        "function": f"{data['symbol']}{offset}" if data["symbol"] else f"{data['address']:#x}",
+        "address": data["address"],
+        "how": _NAMES,
+        "site": data["site"],
+    }
+    return {**data, "path": [*violation["path"], last]}
 
 
 def _step(hop: dict[str, Any]) -> str:
     if not hop["how"]:
         return str(hop["function"])
     site = f"{hop['site']:#x} " if hop["site"] else ""
-    return f"  {site}{How[hop['how']].words} {hop['function']}"
+    words = "names" if hop["how"] == _NAMES else How[hop["how"]].words
+    return f"  {site}{words} {hop['function']}"
 
 
 def _show_trace_violations(violations: list[dict[str, Any]], everything: bool) -> None:

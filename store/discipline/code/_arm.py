@@ -29,6 +29,12 @@ _STOPS = ("udf", "udf.w", "rfeia", "rfedb", "eret")
 _PADDING_MOVE = ("mov", "r0, r0")  # a nop before processors had one
 _PC_RELATIVE = re.compile(r"\[pc(?:, #(-?\w+))?\]$")
 _FORMED = re.compile(r"r\d+, pc, #(\w+)$")  # add r0, pc, #8: where a constant is
+# These write no register that they name first.
+_READS_ONLY = ("str", "stm", "vst", "push", "cmp", "cmn", "tst", "teq", "pld")
+_SEVERAL = ("ldm", "stm", "ldm.w", "stm.w")
+_ADDS = ("add", "adds", "add.w", "sub", "subs", "sub.w")
+_MOVES = ("mov", "movs", "mov.w")
+_LOST_IN_CALLS = ("r0", "r1", "r2", "r3", "ip", "r12", "lr")
 
 
 class _Pool:
@@ -58,6 +64,7 @@ class ArmReader:
         pool = _Pool()
         known = ("", 0, False)  # a register that the last instruction filled: place or value
         halves: dict[str, int] = {}
+        bases: dict[str, int] = {}  # registers that hold an address
         ends, last_call, returns, link = False, None, False, False
         for address, size, mnemonic, operands in self._lines(code, start):
             if address in pool:
@@ -79,7 +86,11 @@ class ArmReader:
                 returned = self._with_pc(address, mnemonic, operands, pool, found)
                 returns = returns or returned
                 ends = _writes_pc(operands) and mnemonic in _ALWAYS and not link
-            known = self._filled(address, mnemonic, operands, halves, found)
+            if bases:
+                self._follow(address, kind, mnemonic, operands, bases, found)
+            known = self._filled(address, mnemonic, operands, halves)
+            if known[0]:
+                _form(address, known, code, start, bases, found)
             link = mnemonic == "mov" and operands == "lr, pc"
         found.end(returns, ends, last_call)
 
@@ -136,7 +147,7 @@ class ArmReader:
         return ((address + self._pc_ahead) & ~3) + int(match[1] or "0", 0)
 
     def _filled(
-        self, address: int, mnemonic: str, operands: str, halves: dict[str, int], found: Found
+        self, address: int, mnemonic: str, operands: str, halves: dict[str, int]
     ) -> tuple[str, int, bool]:
         """Return which register an instruction fills with what is known of it."""
         if mnemonic in ("movw", "movt"):
@@ -145,14 +156,104 @@ class ArmReader:
             if mnemonic == "movw":
                 halves[register] = value
                 return "", 0, False
-            whole = value << 16 | halves.pop(register, 0)
-            found.references.append(whole)
-            return register, whole, False
+            return register, value << 16 | halves.pop(register, 0), False
         if mnemonic in ("ldr", "ldr.w"):
             place = self._place(address, operands)
             if place is not None:
                 return operands.partition(",")[0], place, True
         return "", 0, False
+
+    def _follow(
+        self,
+        address: int,
+        kind: int,
+        mnemonic: str,
+        operands: str,
+        bases: dict[str, int],
+        found: Found,
+    ) -> None:
+        """Note what is read, written or formed beside an address that a register holds."""
+        if kind:
+            if kind in (_CALL, _CALL_REGISTER):
+                for each in _LOST_IN_CALLS:
+                    bases.pop(each, None)
+            return
+        if mnemonic in _ADDS:
+            self._sum(address, mnemonic, operands, bases, found)
+            return
+        register, _, rest = operands.partition(", ")
+        if "[" in operands:
+            self._access(address, mnemonic, operands, bases, found)
+            if mnemonic.startswith("ldrd"):
+                bases.pop(rest.partition(",")[0], None)
+        elif mnemonic in _SEVERAL and register in bases:
+            found.names(address, bases[register] + 4 * operands.count(",") - 4)
+        if mnemonic in _MOVES and rest in bases:
+            bases[register] = bases[rest]
+        elif not mnemonic.startswith(_READS_ONLY) and mnemonic != "movt":
+            filled = operands[operands.find("{") + 1 : -1] if operands[-1:] == "}" else register
+            for each in filled.split(", "):
+                bases.pop(each, None)
+
+    def _access(
+        self, address: int, mnemonic: str, operands: str, bases: dict[str, int], found: Found
+    ) -> None:
+        """Note what is read or written."""
+        at = operands.find("[")
+        close = operands.find("]", at)
+        source, _, offset = operands[at + 1 : close].partition(", ")
+        base = bases.get(source)
+        if base is not None:
+            place = base + (int(offset[1:], 0) if offset.startswith("#") else 0)
+            found.names(address, place)
+            if mnemonic.startswith(("ldrd", "strd")):
+                found.names(address, place + 4)
+            if close + 1 < len(operands):  # it changes with the access
+                del bases[source]
+
+    def _sum(
+        self, address: int, mnemonic: str, operands: str, bases: dict[str, int], found: Found
+    ) -> None:
+        """Note an address that is formed from one that a register holds."""
+        register, *terms = operands.split(", ")
+        if len(terms) == 1:  # "adds r0, #4" changes r0
+            terms.insert(0, register)
+        base = next((bases[term] for term in terms[:2] if term in bases), None)
+        bases.pop(register, None)
+        if base is None:
+            return
+        distance = 0
+        if terms[1].startswith("#"):
+            distance = int(terms[1][1:], 0)
+        elif "pc" in terms:  # the constant was a distance
+            distance = address + self._pc_ahead
+        else:  # an index: what it is added to stays what is named
+            bases[register] = base
+            return
+        base += -distance if mnemonic.startswith("sub") else distance
+        bases[register] = base & 0xFFFFFFFF
+        found.names(address, bases[register])
+
+
+def _form(
+    address: int,
+    known: tuple[str, int, bool],
+    code: bytes,
+    start: int,
+    bases: dict[str, int],
+    found: Found,
+) -> None:
+    """Note the address that an instruction fills a register with."""
+    register, value, is_place = known
+    constant = _word(code, value - start) if is_place else value
+    if constant is not None:
+        bases[register] = constant
+        found.names(address, constant)
+
+
+def _word(code: bytes, at: int) -> int | None:
+    """Return a constant among a function's code, None where it lies elsewhere."""
+    return int.from_bytes(code[at : at + 4], "little") if 0 <= at <= len(code) - 4 else None
 
 
 def _writes_pc(operands: str) -> bool:

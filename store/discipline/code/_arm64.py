@@ -12,7 +12,7 @@ _CALL, _JUMP, _BRANCH, _CALL_REGISTER, _JUMP_REGISTER, _RETURN, _STOP = range(1,
 _PAGE, _ADD, _ADDRESS, _PADDING, _BAD = range(8, 13)
 
 _KINDS: dict[str, int] = {
-    **{"bl": _CALL, "b": _JUMP, "adrp": _PAGE, "add": _ADD, "adr": _ADDRESS},
+    **{"bl": _CALL, "b": _JUMP, "adrp": _PAGE, "add": _ADD, "sub": _ADD, "adr": _ADDRESS},
     **{"nop": _PADDING, ".byte": _BAD},
     **dict.fromkeys(("cbz", "cbnz", "tbz", "tbnz"), _BRANCH),
     **{f"b.{condition}": _BRANCH for condition in (*CONDITIONS, "al", "nv")},
@@ -21,6 +21,11 @@ _KINDS: dict[str, int] = {
     **dict.fromkeys(("ret", "retaa", "retab", "eret", "eretaa", "eretab"), _RETURN),
     **dict.fromkeys(("udf", "brk", "hlt"), _STOP),
 }
+# These write no register that they name first.
+_READS_ONLY = ("st", "cmp", "cmn", "tst", "ccmp", "ccmn", "prfm")
+_PAIRS = ("ldp", "stp", "ldnp", "stnp", "ldpsw")
+_REGISTER_BYTES = {"w": 4, "s": 4, "q": 16}
+_KEPT_BY_CALLS = frozenset(f"x{number}" for number in range(19, 30))
 
 
 class Arm64Reader:
@@ -34,30 +39,35 @@ class Arm64Reader:
     def read(self, code: bytes, start: int, found: Found) -> None:
         """Note what a function does; see ``Reader``."""
         last, last_call, returns = 0, None, False
-        pages: dict[str, int] = {}
+        bases: dict[str, int] = {}  # registers that hold an address, or that of its page
         known = ("", 0)
         for address, size, mnemonic, operands in self._lines(code, start):
             kind = _KINDS.get(mnemonic, 0)
             before, known = known, ("", 0)
             if not kind:
                 last = 0
+                if bases:
+                    _data(address, mnemonic, operands, bases, found)
                 continue
             if kind == _PADDING:
                 continue
             if kind == _CALL:
                 last_call = int(operands[1:], 16)
                 found.transfer(address, last_call, CALL)
+                _forget_after_call(bases)
             elif kind in (_JUMP, _BRANCH):
                 found.transfer(address, int(operands[operands.rfind("#") + 1 :], 16), JUMP)
             elif kind in (_CALL_REGISTER, _JUMP_REGISTER):
                 _register(address, kind, operands, before, found)
                 last_call = None
+                if kind == _CALL_REGISTER:
+                    _forget_after_call(bases)
             elif kind == _RETURN:
                 returns = True
             elif kind == _BAD:
                 found.bad_bytes(size)
             elif kind in (_PAGE, _ADD, _ADDRESS):
-                known = _address(kind, operands, pages, found)
+                known = _address(address, mnemonic, operands, bases, found)
             last = kind
         ends = last in (_JUMP, _JUMP_REGISTER, _RETURN, _STOP)
         found.end(returns, ends, last_call if last == _CALL else None)
@@ -72,18 +82,62 @@ def _register(address: int, kind: int, operands: str, known: tuple[str, int], fo
         found.indirect(address, action)
 
 
-def _address(kind: int, operands: str, pages: dict[str, int], found: Found) -> tuple[str, int]:
+def _address(
+    address: int, mnemonic: str, operands: str, bases: dict[str, int], found: Found
+) -> tuple[str, int]:
     """Note an address that is formed; return the register that holds it."""
     register, _, rest = operands.partition(", ")
-    if kind == _PAGE:
-        pages[register] = int(rest[1:], 16)
+    register = _whole(register)
+    if mnemonic in ("adrp", "adr"):
+        bases[register] = int(rest[1:], 16)
+        if mnemonic == "adrp":
+            return "", 0
+        found.names(address, bases[register])
+        return register, bases[register]
+    source, _, added = rest.partition(", ")
+    base = bases.pop(register, None) if source == register else bases.get(source)
+    if base is None:
+        bases.pop(register, None)
         return "", 0
-    if kind == _ADDRESS:
-        found.references.append(int(rest[1:], 16))
-        return register, int(rest[1:], 16)
-    source, _, number = rest.partition(", #")
-    page = pages.get(source)
-    if page is None or not number or "," in number:
+    if not added.startswith("#"):  # an index: what it is added to stays what is named
+        bases[register] = base
         return "", 0
-    found.references.append(page + int(number, 0))
-    return register, page + int(number, 0)
+    number, _, shift = added[1:].partition(", lsl #")
+    distance = int(number, 0) << int(shift or "0")
+    bases[register] = base + (distance if mnemonic == "add" else -distance)
+    found.names(address, bases[register])
+    return register, bases[register]
+
+
+def _data(address: int, mnemonic: str, operands: str, bases: dict[str, int], found: Found) -> None:
+    """Note what is read or written beside an address that a register holds."""
+    register, _, rest = operands.partition(", ")
+    at = operands.find("[")
+    if at >= 0:
+        close = operands.find("]", at)
+        source, _, offset = operands[at + 1 : close].partition(", ")
+        base = bases.get(source)
+        if base is not None:
+            place = base + (int(offset[1:], 0) if offset.startswith("#") else 0)
+            found.names(address, place)
+            if mnemonic in _PAIRS:
+                found.names(address, place + _REGISTER_BYTES.get(operands[0], 8))
+            if close + 1 < len(operands):  # it changes with the access
+                del bases[source]
+        if mnemonic.startswith("ldp"):
+            bases.pop(_whole(rest.partition(",")[0]), None)
+    if mnemonic == "mov" and rest in bases:
+        bases[register] = bases[rest]
+    elif not mnemonic.startswith(_READS_ONLY):
+        bases.pop(_whole(register), None)
+
+
+def _whole(register: str) -> str:
+    """Return the 64-bit register that one of 32 bits is half of."""
+    return "x" + register[1:] if register.startswith("w") else register
+
+
+def _forget_after_call(bases: dict[str, int]) -> None:
+    """Forget the registers that a function may use as it likes."""
+    for register in [each for each in bases if each not in _KEPT_BY_CALLS]:
+        del bases[register]

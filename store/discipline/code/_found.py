@@ -29,7 +29,10 @@ class Found:
         indirect_sites: Address of each instruction whose target is only known as it runs.
         indirect_kinds: ``CALL`` or ``JUMP``.
         indirect_sources: The function that it belongs to.
-        references: Addresses of code that instructions form.
+        references: Addresses, of code or data, that instructions name other than to go there.
+        reference_sites: Address of each such instruction.
+        reference_sources: The function that it belongs to.
+        per_cpu: Whether the address counts from where a processor's own data begins.
         returns: Functions that may return to their caller by themselves.
         falls: Functions whose last instruction does not end them.
         falls_after_call: Functions that end in a call, and the address called: whether what
@@ -50,6 +53,9 @@ class Found:
     indirect_kinds: list[int] = field(default_factory=list[int])
     indirect_sources: list[int] = field(default_factory=list[int])
     references: list[int] = field(default_factory=list[int])
+    reference_sites: list[int] = field(default_factory=list[int])
+    reference_sources: list[int] = field(default_factory=list[int])
+    per_cpu: list[bool] = field(default_factory=list[bool])
     returns: list[int] = field(default_factory=list[int])
     falls: list[int] = field(default_factory=list[int])
     falls_after_call: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
@@ -74,6 +80,13 @@ class Found:
         self.indirect_sites.append(site)
         self.indirect_kinds.append(kind)
         self.indirect_sources.append(self.function)
+
+    def names(self, site: int, address: int, *, per_cpu: bool = False) -> None:
+        """Note an address that an instruction forms, reads or writes."""
+        self.references.append(address)
+        self.reference_sites.append(site)
+        self.reference_sources.append(self.function)
+        self.per_cpu.append(per_cpu)
 
     def bad_bytes(self, size: int) -> None:
         """Note bytes that are no instruction."""

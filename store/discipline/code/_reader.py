@@ -16,37 +16,37 @@ from ._riscv import RiscvReader
 from ._x86 import X86Reader
 
 
-def _x86(capstone: Any) -> Reader:
+def _x86(capstone: Any, _gp: int | None) -> Reader:
     return X86Reader(capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_32), 32)
 
 
-def _x86_64(capstone: Any) -> Reader:
+def _x86_64(capstone: Any, _gp: int | None) -> Reader:
     return X86Reader(capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64), 64)
 
 
-def _arm(capstone: Any) -> Reader:
+def _arm(capstone: Any, _gp: int | None) -> Reader:
     return ArmReader(capstone.Cs(capstone.CS_ARCH_ARM, capstone.CS_MODE_ARM), thumb=False)
 
 
-def _thumb(capstone: Any) -> Reader:
+def _thumb(capstone: Any, _gp: int | None) -> Reader:
     return ArmReader(capstone.Cs(capstone.CS_ARCH_ARM, capstone.CS_MODE_THUMB), thumb=True)
 
 
-def _arm64(capstone: Any) -> Reader:
+def _arm64(capstone: Any, _gp: int | None) -> Reader:
     return Arm64Reader(capstone.Cs(capstone.CS_ARCH_ARM64, capstone.CS_MODE_ARM))
 
 
-def _riscv32(capstone: Any) -> Reader:
+def _riscv32(capstone: Any, gp: int | None) -> Reader:
     mode = capstone.CS_MODE_RISCV32 | capstone.CS_MODE_RISCVC
-    return RiscvReader(capstone.Cs(capstone.CS_ARCH_RISCV, mode), 32)
+    return RiscvReader(capstone.Cs(capstone.CS_ARCH_RISCV, mode), 32, gp)
 
 
-def _riscv64(capstone: Any) -> Reader:
+def _riscv64(capstone: Any, gp: int | None) -> Reader:
     mode = capstone.CS_MODE_RISCV64 | capstone.CS_MODE_RISCVC
-    return RiscvReader(capstone.Cs(capstone.CS_ARCH_RISCV, mode), 64)
+    return RiscvReader(capstone.Cs(capstone.CS_ARCH_RISCV, mode), 64, gp)
 
 
-_OPEN: dict[str, Callable[[Any], Reader]] = {
+_OPEN: dict[str, Callable[[Any, int | None], Reader]] = {
     "x86": _x86,
     "x86_64": _x86_64,
     "arm": _arm,
@@ -59,8 +59,12 @@ CODE_ARCHES = tuple(_OPEN)
 """The instruction sets whose code can be read."""
 
 
-def open_reader(arch: str) -> Reader:
-    """Return the reader for an instruction set, see ``Image.arch``.
+def open_reader(arch: str, global_pointer: int | None = None) -> Reader:
+    """Return the reader for an instruction set.
+
+    Args:
+        arch: See ``Image.arch``.
+        global_pointer: What register gp holds throughout, where RISC-V code relies on that.
 
     Raises:
         Unsupported: There is none, or Capstone is not installed.
@@ -76,4 +80,4 @@ def open_reader(arch: str) -> Reader:
         raise Unsupported(
             "reading code needs Capstone: install it with pip install 'pagestep[check]'"
         ) from error
-    return _OPEN[arch](capstone)
+    return _OPEN[arch](capstone, global_pointer)

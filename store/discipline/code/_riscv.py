@@ -7,10 +7,14 @@ from typing import Any
 
 from ._found import CALL, JUMP, Found
 
-_AUIPC, _LUI, _JAL, _JALR, _BRANCH, _ADDI = 0x17, 0x37, 0x6F, 0x67, 0x63, 0x13
+_AUIPC, _LUI, _JAL, _JALR, _BRANCH = 0x17, 0x37, 0x6F, 0x67, 0x63
 _RA, _T0 = 1, 5  # registers that return addresses are kept in
 _STOPS = ("ebreak", "c.ebreak", "c.unimp", "unimp")
 _RETURNS = ("mret", "sret", "uret", "mnret")
+_CALL_WORDS = ("jal", "jalr")
+# Registers that a function must give back as it found them, or never changes.
+_KEPT_BY_CALLS = frozenset(["gp", "tp", "s0", "fp", "s1", *(f"s{n}" for n in range(2, 12))])
+_STORES = frozenset(["sb", "sh", "sw", "sd", "swsp", "sdsp", "fsw", "fsd", "fswsp", "fsdsp"])
 _COMPRESSED_JUMPS = ("c.j", "c.jal", "c.jr", "c.jalr", "c.beqz", "c.bnez")
 
 
@@ -21,17 +25,18 @@ class RiscvReader:
     distances where addresses are wanted.
     """
 
-    def __init__(self, disassembler: Any, bits: int) -> None:
-        """Take Capstone's disassembler."""
+    def __init__(self, disassembler: Any, bits: int, global_pointer: int | None = None) -> None:
+        """Take Capstone's disassembler, and what register gp holds, where that is known."""
         disassembler.skipdata = True
         self._lines = disassembler.disasm_lite
         self._mask = (1 << bits) - 1
+        self._fixed = {} if global_pointer is None else {"gp": global_pointer}
 
     def read(self, code: bytes, start: int, found: Found) -> None:
         """Note what a function does; see ``Reader``."""
         ends, last_call, returns = False, None, False
         filled: tuple[int, int] | None = None  # the register that the last instruction filled
-        upper: dict[int, int] = {}
+        bases = self._fixed.copy()  # registers that hold an address, or the upper part of one
         for address, size, mnemonic, operands in self._lines(code, start):
             before, filled = filled, None
             if mnemonic in ("nop", "c.nop"):
@@ -43,6 +48,8 @@ class RiscvReader:
                 continue
             last_call, ends = None, mnemonic in _STOPS or mnemonic in _RETURNS
             returns = returns or mnemonic in _RETURNS
+            if bases:
+                self._follow(address, mnemonic.removeprefix("c."), operands, bases, found)
             if size == 2:
                 if mnemonic in _COMPRESSED_JUMPS:
                     last_call, ends, returned = _compressed(address, mnemonic, operands, found)
@@ -52,12 +59,8 @@ class RiscvReader:
             opcode, register = word & 0x7F, word >> 7 & 31
             if opcode in (_AUIPC, _LUI):
                 value = _signed(word & 0xFFFFF000, 32) + (address if opcode == _AUIPC else 0)
-                upper[register] = value
+                bases[operands.partition(",")[0]] = value
                 filled = register, value
-            elif opcode == _ADDI and not word >> 12 & 7:
-                source = word >> 15 & 31
-                if source in upper:
-                    found.references.append((upper[source] + _signed(word >> 20, 12)) & self._mask)
             elif opcode in (_JAL, _JALR, _BRANCH):
                 last_call, ends, returned = self._jump(address, word, before, found)
                 returns = returns or returned
@@ -79,6 +82,37 @@ class RiscvReader:
             return _register(address, link, source, found)
         found.transfer(address, target, CALL if link else JUMP)
         return (target, False, False) if link else (None, True, False)
+
+    def _follow(
+        self, address: int, mnemonic: str, operands: str, bases: dict[str, int], found: Found
+    ) -> None:
+        """Note what is read, written or formed beside an address that a register holds."""
+        if mnemonic in _CALL_WORDS:
+            for each in [each for each in bases if each not in _KEPT_BY_CALLS]:
+                del bases[each]
+            return
+        if mnemonic.startswith("b"):  # a branch
+            return
+        register, _, rest = operands.partition(", ")
+        if operands.endswith(")"):
+            offset, _, source = operands.rpartition(", ")[2][:-1].partition("(")
+            if source in bases:
+                found.names(address, (bases[source] + int(offset or "0", 0)) & self._mask)
+            if mnemonic not in _STORES:
+                bases.pop(register, None)
+            return
+        terms = rest.split(", ")
+        if len(terms) == 1 and mnemonic != "mv":  # compressed: "c.addi a0, 4" changes a0
+            terms.insert(0, register)
+        base = next((bases[term] for term in terms if term in bases), None)
+        bases.pop(register, None)
+        if base is None:
+            return
+        if mnemonic == "addi":
+            bases[register] = (base + int(terms[1], 0)) & self._mask
+            found.names(address, bases[register])
+        elif mnemonic in ("add", "mv"):  # of an index or not: what is named stays the same
+            bases[register] = base
 
 
 def _compressed(

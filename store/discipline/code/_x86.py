@@ -7,7 +7,8 @@ from typing import Any
 
 from ._found import CALL, JUMP, Found
 
-_CALL, _JUMP, _BRANCH, _RETURN, _STOP, _PADDING, _ADDRESS, _VALUE, _BAD = range(1, 10)
+_CALL, _JUMP, _BRANCH, _RETURN, _STOP, _PADDING, _BAD = range(1, 8)
+_ADDRESS_CHARS_MIN = 7  # "0x10000": what is shorter is an offset or a small number
 
 _CONDITIONS = "a ae b be c e g ge l le na nae nb nbe nc ne ng nge nl nle no np ns nz o p pe po s z"
 _BRANCHES = (
@@ -20,13 +21,12 @@ _WITH_PREFIX.update(dict.fromkeys(_BRANCHES, _BRANCH))
 _WITH_PREFIX.update(dict.fromkeys(_RETURNS, _RETURN))
 _PREFIXES = ("", "bnd ", "notrack ", "repz ", "repne ", "rep ", "data16 ")
 
-# What matters of an instruction, by its mnemonic; the others are passed over.
+# What an instruction does with the way on, by its mnemonic; the others only name data.
 _KINDS: dict[str, int] = {
     **{prefix + name: kind for name, kind in _WITH_PREFIX.items() for prefix in _PREFIXES},
     **dict.fromkeys(("ud0", "ud1", "ud2", "hlt"), _STOP),
     **dict.fromkeys(("nop", "int3", "data16 nop"), _PADDING),
-    **dict.fromkeys(("mov", "movabs", "push", "cmp", "add"), _VALUE),
-    **{"lea": _ADDRESS, ".byte": _BAD},
+    ".byte": _BAD,
 }
 
 
@@ -47,10 +47,10 @@ class X86Reader:
             kind = kinds.get(mnemonic, 0)
             if not kind:
                 last = 0
+                if "0x" in operands or ":[" in operands:
+                    self._names(address, size, operands, found)
                 continue
-            if kind == _VALUE:
-                self._value(operands, found)
-            elif kind == _PADDING:
+            if kind == _PADDING:
                 continue
             elif kind == _CALL:
                 last_call = self._call(address, size, operands, found)
@@ -58,10 +58,6 @@ class X86Reader:
                 self._jump(address, size, operands, found)
             elif kind == _BRANCH:
                 found.transfer(address, int(operands, 16), JUMP)
-            elif kind == _ADDRESS:
-                slot = self._place(address + size, operands)
-                if slot is not None:
-                    found.references.append(slot)
             elif kind == _RETURN:
                 returns = True
             elif kind == _BAD:
@@ -78,6 +74,7 @@ class X86Reader:
                 found.transfer(address, target, CALL)
                 return target
             return None
+        self._names(address, size, operands, found)
         slot = self._place(address + size, operands)
         if slot is None:
             found.indirect(address, CALL)
@@ -89,6 +86,7 @@ class X86Reader:
         if operands[0].isdigit():
             found.transfer(address, int(operands, 16), JUMP)
             return
+        self._names(address, size, operands, found)
         slot = self._place(address + size, operands)
         if slot is None:
             found.indirect(address, JUMP)
@@ -107,9 +105,28 @@ class X86Reader:
             return int(operands[at + 1 : -1], 16)
         return None
 
-    def _value(self, operands: str, found: Found) -> None:
-        """Note a constant that may be the address of a function."""
-        # Shorter ones are numbers; what ends in a bracket or a register is no constant.
+    def _names(self, address: int, size: int, operands: str, found: Found) -> None:
+        """Note what an operand in memory, and a constant behind it, name."""
+        close = operands.rfind("]")
+        if close >= 0:
+            at = operands.rfind("[", 0, close) + 1
+            per_cpu = operands[at - 4 : at - 1] in ("gs:", "fs:")
+            place = self._displacement(address + size, operands[at:close], per_cpu)
+            if place is not None:
+                found.names(address, place, per_cpu=per_cpu)
         text = operands[operands.rfind(" ") + 1 :]
-        if len(text) >= 7 and text.startswith("0x") and text[-1] != "]":
-            found.references.append(int(text, 16) & self._mask)
+        if text[-1] != "]" and text.startswith(("0x", "-0x")) and len(text) >= _ADDRESS_CHARS_MIN:
+            found.names(address, int(text, 16) & self._mask)
+
+    def _displacement(self, following: int, place: str, per_cpu: bool) -> int | None:
+        """Return the address that an operand counts from; None: registers alone know it."""
+        number = place[place.rfind(" ") + 1 :]
+        from_here = place.startswith("rip")
+        if not number[0].isdigit():  # "[rip]" is as rare as useless
+            return None
+        if not (from_here or per_cpu) and len(number) < _ADDRESS_CHARS_MIN:
+            return None
+        distance = int(number, 16)
+        if place[-len(number) - 2 : -len(number)] == "- ":
+            distance = -distance
+        return (distance + (following if from_here else 0)) & self._mask
