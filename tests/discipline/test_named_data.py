@@ -301,7 +301,8 @@ def x86_references(code: str, more: list[b.Section], load: int = BASE) -> list[i
     sections = [b.Section(".text", BASE, len(text), b.A | b.X, load=len(loads) - 1), *more]
     symbols = [b.Symbol("f", BASE, len(text))]
     with Image.open(b.elf(loads, sections, symbols)) as image:
-        return build_call_graph(image).references.addresses.tolist()
+        found: list[int] = build_call_graph(image).references.addresses.tolist()
+    return found
 
 
 def test_forms_of_x86_operands() -> None:
