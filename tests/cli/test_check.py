@@ -99,6 +99,68 @@ def test_the_keys_are_those_of_the_document(elf: Path, rules: Path, tmp_path: Pa
     assert {f["function"] for f in found["may_fault"]} >= {"pageable", "handler_a", "middle"}
 
 
+WITH_DATA = (
+    MARKED
+    + """
+int swapped __attribute__((section(".paged_data"), used)) = 11;
+KEEP int reads_swapped(void) { return swapped; }
+KEEP int calls_reader(int a) { return reads_swapped() + a; }
+__no_fault(calls_reader);
+"""
+)
+
+
+@pytest.fixture
+def data_elf(tmp_path: Path, rules: Path) -> Path:
+    """A program with data that its rules page."""
+    rules.write_text('[[rule]]\nsection = ".paged_data"\nlevel = "NORMAL"\n')
+    (tmp_path / "with_data").mkdir()
+    return build(tmp_path / "with_data", "x86_64", WITH_DATA)
+
+
+def test_data_that_is_not_pinned_is_reported(data_elf: Path, rules: Path) -> None:
+    arguments = (data_elf, "--rules", rules, *ROOTS, "calls_reader")
+    found, status = run_json(*arguments)
+    assert status == 1
+    assert_documented("check", found)
+    assert found["violations"] == []
+    [violation] = found["data_violations"]
+    assert (violation["symbol"], violation["offset"], violation["bytes"]) == ("swapped", 0, 4)
+    assert violation["levels"] == ["NORMAL"]
+    assert [hop["function"] for hop in violation["path"]] == ["calls_reader", "reads_swapped"]
+    [marked] = found["no_fault_violations"]
+    assert marked["function"] == "calls_reader"
+    assert [each["symbol"] for each in marked["data"]] == ["swapped"]
+    assert found["data_pages"] == {"named": 1, "traced": 0, "joined": 1}
+    result = run("check", *arguments)
+    assert result.exit_code == 1
+    line = f"{violation['site']:#x} names swapped    <- page {violation['pages'][0]} NORMAL"
+    assert result.stdout.count(line) == 2, "for the closure, and for the mark"
+    assert "1 places in data are not PINNED" in result.stdout
+    assert "named by the closure" in result.stdout
+
+
+def test_data_may_be_left_out(data_elf: Path, rules: Path) -> None:
+    arguments = (data_elf, "--rules", rules, *ROOTS, "calls_reader", "--no-data")
+    found, status = run_json(*arguments)
+    assert status == 0
+    assert_documented("check", found)
+    assert found["data_pages"]["named"] is None
+    result = run("check", *arguments)
+    assert result.exit_code == 0
+    assert "data that functions name is left out" in result.stdout
+
+
+def test_suggested_rules_pin_data_by_its_name(data_elf: Path, rules: Path, tmp_path: Path) -> None:
+    arguments = (data_elf, *ROOTS, "calls_reader")
+    printed = run("check", *arguments, "--rules", rules, "--suggest", "-").stdout
+    assert '"swapped"' in printed
+    both = tmp_path / "both.toml"
+    both.write_text(rules.read_text() + printed)
+    result = run("check", *arguments, "--rules", both)
+    assert result.exit_code == 0, result.stdout
+
+
 def test_it_passes_where_all_is_pinned(elf: Path, rules: Path) -> None:
     result = run("check", elf, "--rules", rules, *ROOTS, "direct", "--cut", "handler_a")
     assert result.exit_code == 1, "calls_pageable is marked never to fault"

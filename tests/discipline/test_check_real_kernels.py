@@ -291,6 +291,30 @@ def test_suggested_rules_make_it_pass_and_one_that_pages_a_function_fails_again(
     assert "do_swap_page" in failing
 
 
+def test_suggested_rules_pin_data_as_well(x86: Image, tmp_path: Path) -> None:
+    rules = '[[rule]]\nsection = "*"\nlevel = "NORMAL"\n'
+
+    def run(text: str) -> Check:
+        level = decide(x86, RuleSet.parse(text)).level
+        return check(x86, level, cache=found_cache(tmp_path))
+
+    found = run(rules)
+    assert found.data_pages.named is not None
+    assert 250 < found.data_pages.named < 450
+    assert len(found.data_violations) > 1000
+    mended = run(rules + suggest_rules(x86, found))
+    assert mended.ok
+    assert mended.data_pages == found.data_pages
+    symbol = x86.symbols.find("init_mm")
+    assert symbol is not None
+    start = x86.address_of(x86.page_of(symbol.address))
+    paged = f'[[rule]]\naddress = [{start:#x}, {start + 4096:#x}]\nlevel = "NORMAL"\n'
+    broken = run(rules + suggest_rules(x86, found) + paged)
+    assert not broken.violations
+    [violation] = [v for v in broken.data_violations if v.named.symbol == "init_mm"]
+    assert violation.path[0].function in {n for group in broken.roots.values() for n in group}
+
+
 def test_a_prototype_joins_callers_with_functions_of_that_type(
     x86: Image, found: Check, tmp_path: Path
 ) -> None:

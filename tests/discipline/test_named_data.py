@@ -102,6 +102,51 @@ def test_the_data_that_functions_name_is_that_of_the_source(target: str, tmp_pat
         assert expected <= found[name] <= (expected | anchor if expected else set()), name
 
 
+AROUND_A_CALL = {
+    "arm": """
+        movw r0, #:lower16:first
+        movt r0, #:upper16:first
+        mov r4, r0
+        bl callee
+        ldr r1, [r0, #4]
+        ldr r1, [r4, #8]
+        bx lr
+    """,
+    "arm64": """
+        adrp x0, first
+        add x0, x0, :lo12:first
+        mov x19, x0
+        bl callee
+        ldr w1, [x0, #4]
+        ldr w1, [x19, #8]
+        ret
+    """,
+    "riscv64": """
+        la a0, first
+        mv s1, a0
+        call callee
+        lw a1, 4(a0)
+        lw a1, 8(s1)
+        ret
+    """,
+}
+
+
+@pytest.mark.parametrize("target", AROUND_A_CALL)
+def test_a_call_leaves_only_the_registers_that_it_must_keep(target: str, tmp_path: Path) -> None:
+    words = "".join(
+        f".type {name}, %object\n.size {name}, 4\n{name}: .word 1\n"
+        for name in ("first", "second", "third")
+    )
+    code = f"{words}.text\n.type direct, %function\n.globl direct\ndirect:{AROUND_A_CALL[target]}"
+    lines = f".data\n.balign 16\n{code}.size direct, . - direct\n".splitlines()
+    source = "__attribute__((used, noinline)) void callee(void) {}\nasm(\n"
+    source += "\n".join(f'"{line.strip()}\\n"' for line in lines) + ");\n"
+    with Image.open(build(tmp_path, target, source)) as image:
+        found = names_of(image, build_call_graph(image))
+    assert found["direct"] == {"first", "third"}
+
+
 # Verdict
 
 
@@ -233,6 +278,13 @@ def meant(
         no = np.zeros(len(named), np.int64)
         data = NamedData(image, References.of(no, named, named))
         each = [data.named(n, np.ones(image.page_count, bool)) for n in range(len(named))]
+        every = np.ones(len(data.symbols), bool)
+        spans = {page for n in each for page in n.pages}
+        assert set(np.flatnonzero(data.pages(every)).tolist()) == spans
+        for page in spans:
+            alone = np.arange(image.page_count) == page
+            touching = data.touching(alone)[data.data].tolist()
+            assert touching == [page in n.pages for n in each]
         by_name: list[bool] = data.by_name[data.data].tolist()
         assert by_name == [n.size > 0 or n.symbol == "sized" for n in each]
         return [(n.symbol, n.address - BASE, n.size, list(n.pages)) for n in each]
@@ -280,6 +332,15 @@ def test_an_object_without_a_size_ends_with_its_section() -> None:
     assert found == [("loose", 0x1080, 0x80, [1]), (None, 0x1101, 0, [1])]
 
 
+def test_an_object_that_runs_past_its_section_ends_there() -> None:
+    sections = [
+        b.Section(".data", BASE + 0x1000, 0x100, b.A | b.W),
+        b.Section(".rodata", BASE + 0x1100, 0x100),
+    ]
+    symbols = [b.Symbol("over", BASE + 0x10F0, 0x20, b.OBJECT, 2)]
+    assert meant([BASE + 0x10F0], sections, symbols) == [("over", 0x10F0, 16, [1])]
+
+
 def test_an_object_goes_by_its_own_name_before_a_label() -> None:
     symbols = [
         b.Symbol(name, BASE + 0x1000, 0, b.OBJECT, 2)
@@ -301,7 +362,8 @@ def x86_references(code: str, more: list[b.Section], load: int = BASE) -> list[i
     sections = [b.Section(".text", BASE, len(text), b.A | b.X, load=len(loads) - 1), *more]
     symbols = [b.Symbol("f", BASE, len(text))]
     with Image.open(b.elf(loads, sections, symbols)) as image:
-        return build_call_graph(image).references.addresses.tolist()
+        found: list[int] = build_call_graph(image).references.addresses.tolist()
+    return found
 
 
 def test_forms_of_x86_operands() -> None:
@@ -329,6 +391,19 @@ def test_forms_of_x86_operands() -> None:
     assert x86_references(two + "c3", data) == [at, at + 8]
     inside = "b8" + BASE.to_bytes(4, "little").hex()
     assert x86_references(inside + "c3", data) == [], "what is in code is no data"
+
+
+def test_a_displacement_may_be_negative() -> None:
+    high = 0xFFFFFFFF81000000
+    table = (high + 0x1010 & 0xFFFFFFFF).to_bytes(4, "little")
+    text = bytes.fromhex("488b04dd") + table + bytes.fromhex("c3")  # mov rax, [rbx*8 - x]
+    sections = [
+        b.Section(".text", high, len(text), b.A | b.X),
+        b.Section(".data", high + 0x1000, 0x1000, b.A | b.W),
+    ]
+    elf = b.elf([b.Load(high, text.ljust(0x2000))], sections, [b.Symbol("f", high, len(text))])
+    with Image.open(elf) as image:
+        assert build_call_graph(image).references.addresses.tolist() == [high + 0x1010]
 
 
 def test_only_gs_relative_operands_are_per_cpu() -> None:

@@ -108,10 +108,11 @@ class RiscvReader:
         bases.pop(register, None)
         if base is None:
             return
-        if mnemonic == "addi":
-            bases[register] = (base + int(terms[1], 0)) & self._mask
+        if mnemonic in ("addi", "mv"):  # to add nothing is printed as a move
+            distance = int(terms[1], 0) if mnemonic == "addi" else 0
+            bases[register] = (base + distance) & self._mask
             found.names(address, bases[register])
-        elif mnemonic in ("add", "mv"):  # of an index or not: what is named stays the same
+        elif mnemonic == "add":  # of an index: what it is added to stays what is named
             bases[register] = base
 
 

@@ -122,7 +122,7 @@ class X86Reader:
         """Return the address that an operand counts from; None: registers alone know it."""
         number = place[place.rfind(" ") + 1 :]
         from_here = place.startswith("rip")
-        if not number[0].isdigit():  # "[rip]" is as rare as useless
+        if not number[0].isdigit():  # "[rip]" names the next instruction
             return None
         if not (from_here or per_cpu) and len(number) < _ADDRESS_CHARS_MIN:
             return None
