@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pagestep.codecs.errors import Unsupported
-from pagestep.store.image import Image
+from pagestep.store.image import Image, without_filling
 
 from ._memory import Memory, code_segments
 
@@ -18,9 +18,7 @@ _FUNC, _NOTYPE = 2, 0
 UNSIZED_LAST_MAX = 4096  # bytes taken for a function of no size that nothing follows
 # Labels of linker scripts say where a part of the text begins or ends: no functions' names.
 _LABEL = re.compile(r"_[se]?(text|inittext|exittext|head)|_end|__\w*_?text_(start|begin|end)")
-# What linkers fill gaps with. A few of these bytes may belong to the last instruction.
-_FILLINGS = b"\x00\xcc\x90\xff"
-_TRIM_FROM, _FILL_MIN, _FILL_KEPT = 256, 64, 4
+_TRIM_FROM = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,9 +160,7 @@ def _trimmed(
     memory = Memory(image)
     for place in np.flatnonzero((ends > starts) & (ends - starts > _TRIM_FROM)).tolist():
         code = memory.read(int(starts[place]), int(ends[place] - starts[place]))
-        kept = len(code.rstrip(code[-1:])) + _FILL_KEPT
-        if len(code) - kept >= _FILL_MIN and code[-1] in _FILLINGS:
-            ends[place] = starts[place] + np.uint64(kept)
+        ends[place] = starts[place] + np.uint64(without_filling(code))
     return ends
 
 

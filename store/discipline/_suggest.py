@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator
 
 import numpy as np
@@ -22,25 +23,24 @@ def suggest_rules(image: Image, found: Check) -> str:
     Appended to the rules that were checked they make the check pass: a later rule goes
     before an earlier one, and what one owner of a page pins is pinned. Functions and data
     are named, so that the rules serve another build of the same source; addresses stand
-    only for data that has no symbol, and for pages that a recording saw and on which
-    nothing of these lies.
+    only for what has no symbol, or one whose name others have that need not stay, for pages of
+    long objects, and for pages that a recording saw and on which nothing of these lies.
 
     What is marked to touch pageable memory cannot be mended by rules, and is not.
     """
-    functions = found.graph.functions
-    names = {functions.names[number] for number in np.flatnonzero(found.resident).tolist()}
-    by_name = found.resident_data & found.data.by_name
-    data = {found.data.name(n) for n in found.data.symbols[by_name].tolist()}
-    nameless = found.data.pages(found.resident_data & ~found.data.by_name)
+    resident = _Resident(image, found)
     lines = [
         "# What must stay in RAM so that a fault never needs a page that can fault, as",
         f"# `pagestep check` found it for {json.dumps(image.name)[1:-1]}.",
-        *_by_name(names, "names of functions that may run where no fault may happen"),
-        *_by_name(data - names, "names of data that these functions name"),
+        *_by_name(resident.functions, "names of functions that may run where no fault may happen"),
+        *_by_name(resident.data - resident.functions, "names of data that these functions name"),
         *_by_address(
             image,
-            np.flatnonzero(nameless).tolist(),
-            ["# Pages of data that these functions name, and that has no symbol of its own."],
+            resident.nameless_pages(),
+            [
+                "# Pages of such functions and data that no name stands for: they have none, or",
+                "# one that others have too, or lie in a long object. They fit this build alone.",
+            ],
         ),
         *_by_address(
             image,
@@ -52,6 +52,43 @@ def suggest_rules(image: Image, found: Check) -> str:
         ),
     ]
     return "\n".join(lines) + "\n"
+
+
+class _Resident:
+    """What must stay, by names that mean nothing else, and by pages where there is no such."""
+
+    def __init__(self, image: Image, found: Check) -> None:
+        self._image, self._found = image, found
+        symbols, functions, data = image.symbols, found.graph.functions, found.data
+        self._functions = {
+            number: functions.names[number] for number in np.flatnonzero(found.resident).tolist()
+        }
+        # Of an object that is longer than a page only pages are known to be needed.
+        whole = found.resident_data & data.by_name & (data.sizes > 0)
+        self._nameless = found.resident_data & ~whole
+        self._data = {
+            datum: data.name(int(data.symbols[datum])) for datum in np.flatnonzero(whole).tolist()
+        }
+        objects = {int(data.symbols[datum]): name for datum, name in self._data.items()}
+        meant = Counter(self._functions.values()) + Counter(objects.values())
+        said = Counter(map(symbols.name, range(len(symbols))))
+        self._shared = {name for name, count in meant.items() if said[name] > count}
+        self.functions = set(self._functions.values()) - self._shared
+        self.data = set(self._data.values()) - self._shared
+
+    def nameless_pages(self) -> list[int]:
+        """Return the pages of what no name of its own stands for."""
+        functions, data = self._found.graph.functions, self._found.data
+        nameless = self._nameless.copy()
+        for datum, name in self._data.items():
+            nameless[datum] |= name in self._shared
+        is_on = data.pages(nameless)
+        for number, name in self._functions.items():
+            if name in self._shared:
+                first = self._image.page_of(int(functions.starts[number]))
+                is_on[first : self._image.page_of(int(functions.ends[number]) - 1) + 1] = True
+        found: list[int] = np.flatnonzero(is_on).tolist()
+        return found
 
 
 def _by_name(names: set[str], what: str) -> list[str]:

@@ -6,6 +6,7 @@ from pagestep.store._size import parse_size, show_size
 from ._btf import Btf
 from ._debug import SourceRanges
 from ._elf import ARCHES
+from ._filling import without_filling
 from ._image import Image
 from ._layout import Extent, Segment
 from ._symbols import Symbol, Symbols
@@ -21,4 +22,5 @@ __all__ = [
     "Symbols",
     "parse_size",
     "show_size",
+    "without_filling",
 ]

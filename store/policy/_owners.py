@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from pagestep.store.image import without_filling
+
 from ._padding import Fill
 
 if TYPE_CHECKING:
@@ -80,6 +82,7 @@ def find_owners(image: Image, cuts: Iterable[int] = ()) -> Owners:
     ends = np.array([segment.offset + segment.size for segment in image.segments], np.int64)
     numbers, section, at = _located(image)
     symbol_end = _ends(image, numbers, at, ends[section])
+    _trim(image, section, at, symbol_end)
     edges = _edges(image, starts, ends, at, symbol_end, cuts)
     left, right = edges[:-1], edges[1:]
     holder = _holders(starts, ends, left)
@@ -129,6 +132,16 @@ def _ends(image: Image, numbers: Ints, at: Ints, section_end: Ints) -> Ints:
     room = section_end - at
     sized = at + np.minimum(size, room.astype(np.uint64)).astype(np.int64)
     return np.where(size > 0, sized, np.minimum(next_at, section_end))
+
+
+def _trim(image: Image, section: Ints, at: Ints, symbol_end: Ints) -> None:
+    """Take from long functions the filling behind them, where they reach up to the next symbol."""
+    is_code = np.array(["x" in segment.flags for segment in image.segments], np.bool_)
+    flat = image.flat().reshape(-1)
+    long = symbol_end - at > image.page_size
+    for place in np.flatnonzero(is_code[section] & long).tolist() if len(is_code) else ():
+        code = flat[at[place] : symbol_end[place]].tobytes()
+        symbol_end[place] = at[place] + without_filling(code)
 
 
 def _edges(

@@ -47,7 +47,7 @@ class X86Reader:
             kind = kinds.get(mnemonic, 0)
             if not kind:
                 last = 0
-                if "0x" in operands or ":[" in operands:
+                if "0x" in operands or ":[" in operands or "[rip" in operands:
                     self._names(address, size, operands, found)
                 continue
             if kind == _PADDING:
