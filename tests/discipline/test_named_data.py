@@ -97,7 +97,7 @@ def test_the_data_that_functions_name_is_that_of_the_source(target: str, tmp_pat
         graph = build_call_graph(image)
         found = names_of(image, graph)
     # Compilers of these count from one object to others: the first is named as well.
-    anchor = set() if target.startswith(("x86", "arm64")) else {"thing"}
+    anchor: set[str] = set() if target.startswith(("x86", "arm64")) else {"thing"}
     for name, expected in NAMES.items():
         assert expected <= found[name] <= (expected | anchor if expected else set()), name
 
