@@ -8,8 +8,9 @@ Takes the first of these that can be read, and says which and why:
 3. the running machine's /boot/vmlinuz*;
 4. the largest ELF file under /usr/lib and /opt that is not above 64 MiB.
 
-The recorded trace in data/ is replayed where it was made on that very image, else a generated
-one. The picture goes to out/demo.png, the ROM image to out/demo.rom.
+The recorded trace in data/ is replayed where it was made on that very image, under the rules
+for it in examples/rules, which are checked before; else a generated trace, with no rules. The
+picture goes to out/demo.png, the ROM image to out/demo.rom.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ from pagestep.store.trace import Trace
 
 ROOT = Path(__file__).resolve().parent.parent
 TRACE = ROOT / "data" / "x86-cloud-boot.trace"
+RULES = ROOT / "examples" / "rules" / "debian-x86-seen.toml"
+CONTEXTS = ("x86-cloud-interrupts.trace", "x86-cloud-faults.trace")
 PICTURE = ROOT / "out" / "demo.png"
 ROM = ROOT / "out" / "demo.rom"
 RAM = 8 << 20
@@ -143,17 +146,23 @@ def run(*words: str) -> None:
 
 
 def main() -> None:
-    """Choose an image, show it, replay a boot in little RAM, draw the run, build a ROM image."""
+    """Choose an image, show and check it, replay a boot in little RAM, build a ROM image."""
     chosen, skipped, size, other = choose()
     print(f"image: {shown(chosen.path)} ({'; '.join([chosen.why, *skipped])})\n", flush=True)
-    run("inspect", str(chosen.path))
+    rules = [] if other else ["--rules", shown(RULES)]
+    run("inspect", str(chosen.path), *rules)
+    if rules:
+        print(flush=True)
+        seen = [shown(ROOT / "data" / name) for name in CONTEXTS]
+        traces = [word for path in seen for word in ("--interrupt-trace", path)]
+        run("check", str(chosen.path), *rules, *traces)
 
     ram = RAM if size >= RAM_SHARE * RAM else max(RAM_MIN, size // RAM_SHARE)
     words = ["replay", str(chosen.path), "--ram", str(ram), "--picture", shown(PICTURE)]
     if other:
         print(f"\nThe recorded trace is not of this image, so one is generated. ({other})")
     else:
-        words += ["--trace", str(TRACE)]
+        words += ["--trace", str(TRACE), *rules]
     PICTURE.parent.mkdir(exist_ok=True)
     print(flush=True)
     run(*words)

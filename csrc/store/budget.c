@@ -21,9 +21,14 @@ uint64_t budget_for_pages(const pgs_store *store)
     return budget > metadata ? budget - metadata : 0; /* less in mid set_budget only */
 }
 
+/* Of what metadata and held frames leave: a share of what cannot move would be taken
+ * from the frames that can. */
 uint64_t budget_pool_share(const pgs_store *store)
 {
-    return budget_for_pages(store) / 100 * store->pool_percent;
+    uint64_t pages = budget_for_pages(store);
+    uint64_t held = atomic_load_explicit(&store->held_frames, memory_order_relaxed) *
+                    (uint64_t)store->page_size;
+    return pages > held ? (pages - held) / 100 * store->pool_percent : 0;
 }
 
 uint64_t pool_over_share(const pgs_store *store, uint64_t more)

@@ -186,7 +186,7 @@ void page_publish(pgs_store *store, struct page *page, uint64_t clear, uint64_t 
 /* budget.c */
 bool budget_has(const pgs_store *store, uint64_t bytes);
 uint64_t budget_for_pages(const pgs_store *store);  /* what metadata leaves */
-uint64_t budget_pool_share(const pgs_store *store); /* of it, for clean compressed pages */
+uint64_t budget_pool_share(const pgs_store *store); /* for clean compressed pages */
 uint64_t pool_over_share(const pgs_store *store, uint64_t more);
 bool budget_charge(pgs_store *store, uint64_t bytes);
 void budget_uncharge(pgs_store *store, uint64_t bytes);

@@ -4,14 +4,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from pagestep import BadTrace, BudgetExceeded, CorruptPage, Image, PageStore, replay
-from pagestep.store.trace import Block, generate, lru_misses
+from pagestep import BadTrace, BudgetExceeded, CorruptPage, Image, Level, PageStore, replay
+from pagestep.store.trace import Block, Trace, generate, lru_misses
 
 PAGES = 600
+RECORDING = Path(__file__).resolve().parents[2] / "data" / "x86-cloud-boot.trace"
 
 
 def firmware(pages: int = PAGES) -> np.ndarray[tuple[int], np.dtype[np.uint8]]:
@@ -102,3 +104,29 @@ def test_too_much_dirt_is_refused_by_name() -> None:
         block = Block(pages, np.full(PAGES, 2, np.uint8), pages.astype(np.uint64), [])
         with pytest.raises(BudgetExceeded, match=r"page \d+ .*cannot be accessed"):
             replay(store, iter([block] * 3))
+
+
+@pytest.mark.parametrize(("policy", "above_a_256th"), [("lru", 1.0), ("s3fifo", 0.95)])
+def test_no_eviction_of_a_boot_with_random_levels_is_wrong(
+    x86_kernel: Path, policy: str, above_a_256th: float
+) -> None:
+    """An oracle holds every victim against all frames that could have gone (PGS_STORE_AUDIT)."""
+    with Image.open(x86_kernel) as image, Trace.open(RECORDING) as trace:
+        if trace.identity != bytes.fromhex(image.identity):
+            pytest.skip("the recording is of another version of the kernel")
+        levels = np.random.default_rng(11).integers(0, 6, image.page_count)
+        few = np.random.default_rng(12).random(image.page_count) < 0.1
+        levels[(levels == Level.PINNED) & ~few] = Level.NORMAL
+        with PageStore.open(image, ram="8MiB", policy=policy, scratch=True, audit=True) as store:
+            for level in Level:
+                store.set_level(np.flatnonzero(levels == level), level)
+            with store.pinned(range(3000, 3020)):
+                stats = replay(store, iter(trace)).stats
+    assert stats is not None
+    assert stats.audited > 10_000
+    assert (stats.held_victims, stats.fresh_victims) == (0, 0)
+    assert stats.by_level["PINNED"] == 0, "none ever left"
+    found = np.array(stats.shortfalls)
+    assert found[:9].sum() >= above_a_256th * found.sum()
+    if policy == "lru":
+        assert found[0] == found.sum(), "exactly the greatest, every time"

@@ -124,8 +124,8 @@ struct pgs_store_params {
     uint64_t budget_bytes; /* frames, compressed pool and metadata together */
     uint32_t policy;       /* enum pgs_policy_id */
     uint32_t flags;        /* enum pgs_store_flag, or'ed */
-    uint32_t pool_percent; /* of what is left of the budget after metadata, how much
-                              clean compressed pages may take; 0 to 100 */
+    uint32_t pool_percent; /* of what is left of the budget after metadata and held
+                              frames, how much clean compressed pages may take; 0 to 100 */
 };
 
 /* A snapshot. Counts of pages and bytes are of the moment, the others since
