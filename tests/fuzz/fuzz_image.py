@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Fuzz the readers of images: ELF and boot headers, symbols, BTF, every payload.
+"""Fuzz the readers of images, ELF and boot headers, symbols, BTF, every payload; and of rules.
 
     PYTHONPATH=src python -m tests.fuzz.fuzz_image elf --seconds 60
 
@@ -25,7 +25,7 @@ from typing import Any
 CORPUS = Path(__file__).resolve().parent / "corpus"
 INPUT_MAX = 16 << 10
 TARGETS = (
-    *("elf", "boot", "system-map", "kallsyms", "btf"),
+    *("elf", "boot", "system-map", "kallsyms", "btf", "rules"),
     *("gzip", "xz", "lzma", "lz4", "lz4-legacy", "zstd", "bzip2", "lzo"),
 )
 
@@ -95,6 +95,17 @@ def _btf(data: bytes) -> None:
             assert len(types.prototype(wanted)) <= len(types)
 
 
+def _rules(data: bytes) -> None:
+    from pagestep.codecs.errors import BadRules
+    from pagestep.store.policy import RuleSet
+
+    with contextlib.suppress(BadRules):
+        rules = RuleSet.parse(data.decode("utf-8", "replace"), folder="/nowhere")
+        for rule in rules.rules:
+            assert rule.line >= 1
+            assert rule.section or rule.symbol or rule.module or rule.source or rule.address
+
+
 def targets() -> dict[str, Callable[[bytes], None]]:
     """Return each target by its name.
 
@@ -109,7 +120,7 @@ def targets() -> dict[str, Callable[[bytes], None]]:
     def elf(data: bytes) -> None:
         image(b"\x7fELF" + data[4:])
 
-    others = {"kallsyms": _kallsyms, "btf": _btf}
+    others = {"kallsyms": _kallsyms, "btf": _btf, "rules": _rules}
     decoders = {name: _decoder(name) for _, name in MAGICS}
     return {"elf": elf, "boot": image, "system-map": _system_map, **others, **decoders}
 
@@ -125,6 +136,9 @@ def seeds(target: str) -> list[bytes]:
         from tests.image.test_btf import SMALL
 
         return SMALL
+    if target == "rules":
+        folder = CORPUS.parents[2] / "examples" / "rules"
+        return [(folder / name).read_bytes() for name in ("firmware.toml", "common.toml")]
     text = bytes(range(64)) * 4
     if target == "elf":
         return [seed for seed in SEEDS if seed.startswith(b"\x7fELF")]
@@ -151,8 +165,9 @@ def corpus(target: str) -> list[bytes]:
 
 def _fuzz(target: str, seconds: int) -> None:
     atheris: Any = import_module("atheris")
-    with atheris.instrument_imports(include=["pagestep.store.image", "elftools"]):
+    with atheris.instrument_imports(include=["pagestep.store", "elftools", "tomllib"]):
         import_module("pagestep.store.image")
+        import_module("pagestep.store.policy")
     run = targets()[target]
     with tempfile.TemporaryDirectory() as folder:
         for number, data in enumerate(seeds(target) + corpus(target)):
