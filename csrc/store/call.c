@@ -41,6 +41,14 @@ void call_refuse(struct call *call, size_t count, int error)
         call->statuses[i] = error;
 }
 
+bool call_has(const struct call *call, const uint64_t *page_nos, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        if (page_nos[i] >= call->job.object->page_count)
+            return false;
+    return true;
+}
+
 int call_select(struct call *call, uint64_t page_no)
 {
     if (page_no >= call->job.object->page_count)

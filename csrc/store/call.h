@@ -27,6 +27,9 @@ int call_begin(struct call *call, pgs_store *store, uint32_t object, enum call_k
 /* Gives every page the same error. */
 void call_refuse(struct call *call, size_t count, int error);
 
+/* Whether the object has all these pages. */
+bool call_has(const struct call *call, const uint64_t *page_nos, size_t count);
+
 /* Makes page_no the job's page; PGS_E_RANGE where there is none. */
 int call_select(struct call *call, uint64_t page_no);
 

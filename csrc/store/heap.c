@@ -35,8 +35,11 @@ static int charge(pgs_store *store, uint64_t bytes)
     uint64_t room = budget_for_pages(store), frames = (held + MIN_FRAMES) * store->page_size;
     if (frames > room || bytes > room - frames)
         return PGS_E_BUDGET;
+    int error = section_may_wait(store);
+    if (error)
+        return error;
     struct worker *worker = worker_take(store);
-    int error = metadata_charge(store, worker, bytes);
+    error = metadata_charge(store, worker, bytes);
     worker_give(worker);
     return error;
 }

@@ -66,14 +66,6 @@ static int unpin_page(const struct job *job)
     return pinned ? PGS_OK : PGS_E_INVALID;
 }
 
-static bool all_exist(const struct job *job, const uint64_t *page_nos, size_t count)
-{
-    for (size_t i = 0; i < count; i++)
-        if (page_nos[i] >= job->object->page_count)
-            return false;
-    return true;
-}
-
 int pgs_pin(pgs_store *store, uint32_t object, const uint64_t *page_nos, size_t count)
 {
     struct call call;
@@ -81,7 +73,7 @@ int pgs_pin(pgs_store *store, uint32_t object, const uint64_t *page_nos, size_t 
     if (error)
         return error;
     size_t done = 0;
-    if (!all_exist(&call.job, page_nos, count))
+    if (!call_has(&call, page_nos, count))
         error = PGS_E_RANGE;
     for (; done < count && !error; done++) {
         call_select(&call, page_nos[done]);
@@ -102,7 +94,7 @@ int pgs_unpin(pgs_store *store, uint32_t object, const uint64_t *page_nos, size_
     int error = call_begin(&call, store, object, CALL_USES, 0, NULL);
     if (error)
         return error;
-    if (!all_exist(&call.job, page_nos, count))
+    if (!call_has(&call, page_nos, count))
         error = PGS_E_RANGE;
     for (size_t i = 0; i < count && !error; i++) {
         call_select(&call, page_nos[i]);

@@ -89,28 +89,39 @@ static int claim_and_treat(struct call *call, uint64_t page_no, uint8_t treatmen
                            uint8_t *old_ret)
 {
     const struct job *job = &call->job;
-    int error = call_select(call, page_no);
-    if (error)
-        return error;
+    call_select(call, page_no);
     page_claim(job->store, job->page);
     *old_ret = treatment_of(page_load(job->page));
-    error = treat(job, treatment);
+    int error = treat(job, treatment);
     page_publish(job->store, job->page, 0, 0);
     return error;
 }
 
-/* All or none: what was changed before an error is changed back. */
+static bool pins(uint8_t treatment)
+{
+    return (treatment & PGS_TREAT_LEVEL_MASK) == PGS_LEVEL_PINNED;
+}
+
+/* All or none. Pages that are to be held come first: only they can be refused, and
+ * nothing was let go by then that would have to be had back. */
 static int treat_all(struct call *call, const uint64_t *page_nos, const uint8_t *treatments,
                      size_t count)
 {
     uint8_t *old = malloc(count + 1), unused;
     int error = old ? PGS_OK : PGS_E_NOMEM;
     size_t done = 0;
+    if (!error && !call_has(call, page_nos, count))
+        error = PGS_E_RANGE;
     for (; !error && done < count; done++)
-        error = claim_and_treat(call, page_nos[done], treatments[done], &old[done]);
+        if (pins(treatments[done]))
+            error = claim_and_treat(call, page_nos[done], treatments[done], &old[done]);
     if (error && done > 0)
         for (done--; done > 0; done--)
-            claim_and_treat(call, page_nos[done - 1], old[done - 1], &unused);
+            if (pins(treatments[done - 1]))
+                claim_and_treat(call, page_nos[done - 1], old[done - 1], &unused);
+    for (size_t i = 0; !error && i < count; i++)
+        if (!pins(treatments[i]))
+            error = claim_and_treat(call, page_nos[i], treatments[i], &unused);
     free(old);
     return error;
 }

@@ -203,6 +203,18 @@ static void test_misuse(void)
     uint8_t pinned[] = {PGS_LEVEL_PINNED, PGS_LEVEL_PINNED};
     CHECK(pgs_treat(fixture.store, fixture.object, two, pinned, 2) == PGS_E_RANGE);
     CHECK_EQ(fixture_stats(&fixture).pinned_pages, 0);
+    /* Nor does a refusal let go what was held. */
+    CHECK(fixture_treat(&fixture, 10, 30, PGS_LEVEL_PINNED) == PGS_OK);
+    static uint64_t all[PAGES];
+    static uint8_t swapped[PAGES];
+    for (uint64_t i = 0; i < PAGES; i++) {
+        all[i] = i;
+        swapped[i] = i >= 10 && i < 40 ? PGS_LEVEL_EAGER : PGS_LEVEL_PINNED;
+    }
+    CHECK_EQ(pgs_treat(fixture.store, fixture.object, all, swapped, PAGES), PGS_E_BUDGET);
+    struct pgs_stats stats = fixture_stats(&fixture);
+    CHECK(stats.level_pages[PGS_LEVEL_PINNED] == 30 && stats.level_hot[PGS_LEVEL_PINNED] == 30);
+    CHECK_EQ(stats.pinned_pages, 30);
     CHECK_EQ(pgs_level_weight(PGS_LEVEL_PINNED), 0);
     CHECK(pgs_level_weight(PGS_LEVEL_EAGER) > pgs_level_weight(PGS_LEVEL_NORMAL));
     CHECK_EQ(pgs_level_weight(PGS_LEVEL_COUNT), 0);

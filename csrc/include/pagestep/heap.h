@@ -82,7 +82,9 @@ uint32_t pgs_heap_object(const pgs_heap *heap);
  * with more than 16 as alignment one more for each free run whose size lies
  * between size_bytes and size_bytes + align_bytes. Errors: PGS_E_INVALID (size 0,
  * more than the heap could ever hold, no such alignment), PGS_E_HEAP_EXHAUSTED (no
- * free run can hold it), PGS_E_BUDGET (no RAM for its 32 bytes of metadata). */
+ * free run can hold it), PGS_E_BUDGET (no RAM for its 32 bytes of metadata),
+ * PGS_E_ATOMIC and PGS_E_REENTRY (RAM for them may have to be found, where that must
+ * not be waited for: block_reserve has it ready). */
 int pgs_heap_alloc(pgs_heap *heap, uint64_t size_bytes, uint32_t align_bytes, uint64_t *block_ret);
 
 /* Frees a block. Pages that are free from end to end afterwards take no RAM
