@@ -103,7 +103,7 @@ int pgs_store_set_budget(pgs_store *store, uint64_t budget_bytes)
     uint64_t old = load(&store->budget_bytes);
     if (budget_bytes > store->budget_limit)
         return PGS_E_INVALID;
-    int error = section_may_wait(store);
+    int error = section_may_page(store);
     if (error)
         return error;
     pthread_mutex_lock(&store->object_lock);

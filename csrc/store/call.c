@@ -18,8 +18,11 @@ static int begin(struct call *call, pgs_store *store, uint32_t object, enum call
         call->job.worker = section->worker;
         return kind == CALL_MOVES ? PGS_E_ATOMIC : PGS_OK;
     }
+    int error = kind == CALL_MOVES && section ? lock_may_fault(section) : PGS_OK;
+    if (error)
+        return error;
     call->job.worker = worker_take(store);
-    int error = worker_prepare(store, call->job.worker, call->job.object);
+    error = worker_prepare(store, call->job.worker, call->job.object);
     if (error)
         worker_give(call->job.worker);
     return error;

@@ -154,11 +154,9 @@ static void audit(struct evict_queue *queue, uint32_t victim, uint32_t clock)
                 if (idle > greatest)
                     greatest = idle;
             }
-    unsigned shortfall = 0;
-    while (shortfall < PGS_SHORTFALL_COUNT - 1 && greatest > its) {
+    unsigned shortfall = greatest > its;
+    while (shortfall && shortfall < PGS_SHORTFALL_COUNT - 1 && greatest >= its << shortfall)
         shortfall++;
-        greatest >>= 1;
-    }
     queue->audit.evictions++;
     queue->audit.shortfalls[shortfall]++;
 }

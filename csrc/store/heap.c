@@ -35,7 +35,7 @@ static int charge(pgs_store *store, uint64_t bytes)
     uint64_t room = budget_for_pages(store), frames = (held + MIN_FRAMES) * store->page_size;
     if (frames > room || bytes > room - frames)
         return PGS_E_BUDGET;
-    int error = section_may_wait(store);
+    int error = section_may_page(store);
     if (error)
         return error;
     struct worker *worker = worker_take(store);
@@ -182,10 +182,11 @@ static void unlist(pgs_heap *heap)
 
 int pgs_heap_close(pgs_heap *heap)
 {
-    if (!heap)
-        return PGS_OK;
+    int error = heap ? section_may_page(heap->store) : PGS_OK;
+    if (!heap || error)
+        return error;
     unlist(heap);
-    int error = give_back(heap);
+    error = give_back(heap);
     if (error)
         enlist(heap);
     return error;

@@ -39,7 +39,8 @@ static int take(pgs_heap *heap, uint32_t length, uint32_t align, uint32_t *run_r
         *run_ret = runs_take(&heap->runs, length, align);
         if (*run_ret != NO_RUN)
             return PGS_OK;
-        if (heap->settling == 0)
+        /* An atomic section must not wait for pages that are given back. */
+        if (heap->settling == 0 || section_may_wait(heap->store))
             return PGS_E_HEAP_EXHAUSTED;
         pthread_cond_wait(&heap->settled, &heap->lock);
     }

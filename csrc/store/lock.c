@@ -68,35 +68,45 @@ static size_t conflict(const struct lock_order *order, uint32_t held, uint32_t l
     return find_chain(order, lock, held, chain);
 }
 
-/* Notes that `lock` is taken after `held`, unless that closes a ring. */
-static int note(pgs_store *store, uint32_t held, uint32_t lock)
+/* What the thread holds, as the order sees it. An atomic section must not wait for a
+ * page-in, and so not for who holds a lock and waits for one: as if it were one. */
+static size_t locks_held(const struct section *section, uint32_t lock, uint32_t *held)
 {
-    struct lock_order *order = &store->lock_order;
-    uint32_t chain[PGS_LOCK_COUNT_MAX];
-    uint64_t bit = (uint64_t)1 << lock;
-    if (after(order, held) & bit)
-        return PGS_OK;
-    pthread_mutex_lock(&order->lock);
-    int error = conflict(order, held, lock, chain) ? PGS_E_LOCK_ORDER : PGS_OK;
-    if (!error)
-        atomic_fetch_or_explicit(&order->after[held], bit, memory_order_relaxed);
-    pthread_mutex_unlock(&order->lock);
-    return error;
+    size_t count = 0;
+    if (lock != PGS_LOCK_PAGE_IN && (section_is(section, PGS_SECTION_ATOMIC) ||
+                                     section_in_page_in(section, section->store)))
+        held[count++] = PGS_LOCK_PAGE_IN;
+    for (uint32_t i = 0; i < section->held_count; i++)
+        held[count++] = section->held[i];
+    return count;
 }
 
-static int note_all(const struct section *section, uint32_t lock)
+/* Notes that `lock` is taken after all that the thread holds, unless that closes a ring:
+ * then nothing is noted. */
+static int note(const struct section *section, uint32_t lock)
 {
+    struct lock_order *order = &section->store->lock_order;
+    uint32_t chain[PGS_LOCK_COUNT_MAX], held[PGS_LOCKS_HELD_MAX + 1];
+    uint64_t bit = (uint64_t)1 << lock;
+    size_t count = locks_held(section, lock, held), known = 0;
+    while (known < count && (after(order, held[known]) & bit))
+        known++;
+    if (known == count)
+        return PGS_OK;
     int error = PGS_OK;
-    if (lock != PGS_LOCK_PAGE_IN && section_in_page_in(section, section->store))
-        error = note(section->store, PGS_LOCK_PAGE_IN, lock);
-    for (uint32_t i = 0; i < section->held_count && !error; i++)
-        error = note(section->store, section->held[i], lock);
+    pthread_mutex_lock(&order->lock);
+    for (size_t i = 0; i < count && !error; i++)
+        if (conflict(order, held[i], lock, chain))
+            error = PGS_E_LOCK_ORDER;
+    for (size_t i = 0; i < count && !error; i++)
+        atomic_fetch_or_explicit(&order->after[held[i]], bit, memory_order_relaxed);
+    pthread_mutex_unlock(&order->lock);
     return error;
 }
 
 int lock_may_fault(const struct section *section)
 {
-    return note_all(section, PGS_LOCK_PAGE_IN);
+    return note(section, PGS_LOCK_PAGE_IN);
 }
 
 int pgs_lock_add(pgs_store *store, uint32_t rank, uint32_t *lock_ret)
@@ -120,9 +130,9 @@ int pgs_lock_taking(pgs_store *store, uint32_t lock)
     int error = section_open(store, &section);
     if (error)
         return error;
-    error = section->held_count < PGS_LOCKS_HELD_MAX ? note_all(section, lock) : PGS_E_INVALID;
+    error = section->held_count < PGS_LOCKS_HELD_MAX ? note(section, lock) : PGS_E_INVALID;
     if (!error) {
-        if (!section->worker && !section_in_backing(store))
+        if (!section_promises(section) && !section_in_backing(store))
             verify_evict(store, NULL);
         section->held[section->held_count++] = (uint8_t)lock;
     }
@@ -150,15 +160,12 @@ void pgs_lock_conflict(pgs_store *store, uint32_t lock, uint32_t *chain_ret, siz
 {
     struct lock_order *order = &store->lock_order;
     const struct section *section = section_find(store);
-    uint32_t chain[PGS_LOCK_COUNT_MAX];
-    size_t count = 0;
+    struct section none = {.store = store};
+    uint32_t chain[PGS_LOCK_COUNT_MAX], held[PGS_LOCKS_HELD_MAX + 1];
+    size_t count = 0, held_count = locks_held(section ? section : &none, lock, held);
     pthread_mutex_lock(&order->lock);
-    if (lock < order->count) {
-        if (lock != PGS_LOCK_PAGE_IN && section_in_page_in(section, store))
-            count = conflict(order, PGS_LOCK_PAGE_IN, lock, chain);
-        for (uint32_t i = 0; section && i < section->held_count && !count; i++)
-            count = conflict(order, section->held[i], lock, chain);
-    }
+    for (size_t i = 0; lock < order->count && i < held_count && !count; i++)
+        count = conflict(order, held[i], lock, chain);
     pthread_mutex_unlock(&order->lock);
     *count_ret = count < count_max ? count : count_max;
     for (size_t i = 0; i < *count_ret; i++)

@@ -72,7 +72,7 @@ static int page_out_page(const struct job *job, void *unused)
     if (!error && (word & PAGE_HOT))
         return leave_frame(job);
     if (!error && !(word & (PAGE_COPY | PAGE_GONE)))
-        error = compress_absent(job);
+        error = section_is(job->section, PGS_SECTION_PAGER) ? PGS_E_PAGER : compress_absent(job);
     page_publish(job->store, job->page, 0, 0);
     return error;
 }
@@ -177,11 +177,12 @@ int pgs_discard(pgs_store *store, uint32_t object, const uint64_t *page_nos, siz
 
 /* What has no backing reads as zeros again; of what has one, the bytes are not to be had
  * back: they may have been written since. */
-static int forget_page(const struct job *job)
+static int forget_page(const struct job *job, uint64_t *forgotten)
 {
     page_claim(job->store, job->page);
     uint64_t word = page_load(job->page);
     bool held = page_is_held(word);
+    *forgotten += !held && !(word & PAGE_GONE);
     if (!held) {
         page_empty(job);
         if (word & (PAGE_HOT | PAGE_COPY))
@@ -206,9 +207,7 @@ int pgs_forget(pgs_store *store, uint32_t object, uint64_t first_page_no, uint64
     call_note(&call, 0, error);
     for (uint64_t i = 0; !error && i < page_count; i++) {
         call_select(&call, first_page_no + i);
-        int held = forget_page(&call.job);
-        *forgotten_ret += !held;
-        call_note(&call, 0, held);
+        call_note(&call, 0, forget_page(&call.job, forgotten_ret));
     }
     return call_end(&call);
 }

@@ -121,7 +121,7 @@ int pgs_object_add(pgs_store *store, uint64_t page_count, uint64_t base_address,
         shape.backing = *backing;
         shape.backing_bytes = backing_memory_bytes(backing);
     }
-    int error = section_may_wait(store);
+    int error = section_may_page(store);
     if (error)
         return error;
     pthread_mutex_lock(&store->object_lock);
@@ -147,7 +147,7 @@ int pgs_object_add(pgs_store *store, uint64_t page_count, uint64_t base_address,
 
 int pgs_object_add_codec(pgs_store *store, uint32_t object_no, const pgs_codec *codec)
 {
-    int error = section_may_wait(store);
+    int error = section_may_page(store);
     if (error)
         return error;
     pthread_mutex_lock(&store->object_lock);
@@ -156,6 +156,7 @@ int pgs_object_add_codec(pgs_store *store, uint32_t object_no, const pgs_codec *
     if (!object)
         error = PGS_E_RANGE;
     else if (!object->codecs[PGS_EFFORT_FAST] || object->codecs[PGS_EFFORT_BALANCED] ||
+             object->codecs[PGS_EFFORT_FAST] == codec ||
              pgs_codec_page_size(codec) != store->page_size)
         error = PGS_E_INVALID;
     /* To code a page anew, what the first codec made is decoded. */
@@ -174,7 +175,7 @@ int pgs_object_add_codec(pgs_store *store, uint32_t object_no, const pgs_codec *
 
 int pgs_object_remove(pgs_store *store, uint32_t object_no)
 {
-    int error = section_may_wait(store);
+    int error = section_may_page(store);
     if (error)
         return error;
     pthread_mutex_lock(&store->object_lock);

@@ -76,8 +76,12 @@ int page_claim_to_use(const struct job *job)
     uint64_t word = page_load(page);
     int error = page_may_use(job, word);
     if (!section_is(job->section, PGS_SECTION_ATOMIC)) {
-        if (!error)
-            page_claim(job->store, page);
+        if (error)
+            return error;
+        page_claim(job->store, page);
+        error = page_may_use(job, page_load(page) & ~PAGE_BUSY);
+        if (error)
+            page_publish(job->store, page, 0, 0);
         return error;
     }
     /* Readers of a page that is hot only copy. */

@@ -132,6 +132,8 @@ void page_install(const struct job *job, uint32_t frame, bool ghost)
  * the pager waits for. */
 int page_may_fault(const struct job *job)
 {
+    if (section_is(job->section, PGS_SECTION_ATOMIC))
+        return PGS_E_WOULD_FAULT;
     return job->section ? lock_may_fault(job->section) : PGS_OK;
 }
 

@@ -53,6 +53,25 @@ static int pin_page(const struct job *job)
     return error;
 }
 
+/* One more pin on a page that is held waits for nothing; any other would. */
+static int pin_held_page(const struct job *job)
+{
+    if (!page_is_held(page_load(job->page)))
+        return PGS_E_ATOMIC;
+    int error = page_claim_to_use(job);
+    if (error)
+        return error;
+    uint64_t word = page_load(job->page);
+    if (!page_is_held(word))
+        error = PGS_E_ATOMIC;
+    else if ((word & PAGE_PINS_MASK) == PAGE_PINS_MASK)
+        error = PGS_E_INVALID;
+    else
+        atomic_fetch_add_explicit(&job->page->word, PAGE_PIN, memory_order_relaxed);
+    page_publish(job->store, job->page, 0, 0);
+    return error;
+}
+
 static int unpin_page(const struct job *job)
 {
     page_claim(job->store, job->page);
@@ -96,11 +115,14 @@ int pgs_unpin(pgs_store *store, uint32_t object, const uint64_t *page_nos, size_
         return error;
     if (!call_has(&call, page_nos, count))
         error = PGS_E_RANGE;
+    for (size_t i = 0; i < count && !error; i++)
+        if (!(page_load(&call.job.object->pages[page_nos[i]]) & PAGE_PINS_MASK))
+            error = PGS_E_INVALID;
     for (size_t i = 0; i < count && !error; i++) {
         call_select(&call, page_nos[i]);
         error = unpin_page(&call.job);
     }
-    if (!section_is(call.job.section, PGS_SECTION_ATOMIC))
+    if (!section_promises(call.job.section))
         verify_evict(store, call.job.worker);
     call_note(&call, 0, error);
     return call_end(&call);
@@ -113,12 +135,9 @@ int pgs_view(pgs_store *store, uint32_t object, uint64_t page_no, const void **p
     if (error)
         return error;
     error = call_select(&call, page_no);
-    /* One more pin on a page that is held waits for nothing. */
-    if (!error && section_is(call.job.section, PGS_SECTION_ATOMIC) &&
-        !page_is_held(page_load(call.job.page)))
-        error = PGS_E_ATOMIC;
     if (!error)
-        error = pin_page(&call.job);
+        error = section_is(call.job.section, PGS_SECTION_ATOMIC) ? pin_held_page(&call.job)
+                                                                 : pin_page(&call.job);
     if (!error)
         *page_ret = frame_bytes(store, call.job.page->frame);
     call_note(&call, 0, error);

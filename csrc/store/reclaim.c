@@ -19,6 +19,7 @@ static struct page *page_of(pgs_store *store, struct pool_key key)
 static bool can_settle(const struct pgs_object *object, uint64_t word)
 {
     return page_effort(word) == PGS_EFFORT_SETTLING && object->codecs[PGS_EFFORT_BALANCED] &&
+           page_coding(word) != CODING_CODED + PGS_EFFORT_BALANCED &&
            !(word & (PAGE_HOT | PAGE_SETTLED));
 }
 
@@ -103,14 +104,26 @@ static int write_back_copy(pgs_store *store, const struct job *job)
     return error;
 }
 
-/* Codes a claimed page's copy anew, balanced, where that saves an eighth or more. The
- * encoder that decodes it is taken first: nobody who holds the other waits for one. */
+/* Both of an object's encoders, in an order that is the same for all objects: another
+ * may have the same codecs the other way round. */
+static void take_both(pgs_store *store, const pgs_codec *const *codecs, struct encoder **fast,
+                      struct encoder **balanced)
+{
+    const pgs_codec *one = codecs[PGS_EFFORT_FAST], *other = codecs[PGS_EFFORT_BALANCED];
+    if ((uintptr_t)one < (uintptr_t)other)
+        *fast = encoder_take(store, one, FOR_WRITE_BACK);
+    *balanced = encoder_take(store, other, FOR_WRITE_BACK);
+    if ((uintptr_t)one > (uintptr_t)other)
+        *fast = encoder_take(store, one, FOR_WRITE_BACK);
+}
+
+/* Codes a claimed page's copy, which is raw or coded fast, anew, balanced, where that
+ * saves an eighth or more. */
 static bool settle(const struct job *job)
 {
     pgs_store *store = job->store;
-    const pgs_codec *const *codecs = job->object->codecs;
-    struct encoder *fast = encoder_take(store, codecs[PGS_EFFORT_FAST], FOR_WRITE_BACK);
-    struct encoder *balanced = encoder_take(store, codecs[PGS_EFFORT_BALANCED], FOR_WRITE_BACK);
+    struct encoder *fast = NULL, *balanced = NULL;
+    take_both(store, job->object->codecs, &fast, &balanced);
     uint32_t old_size;
     size_t size = 0;
     int error = page_decode_copy(job, fast->coder, fast->page, &old_size);
@@ -132,13 +145,16 @@ static bool settle(const struct job *job)
     return !error && size;
 }
 
+enum yield { NOTHING_YIELDED, TRY_ANOTHER, ROOM_YIELDED };
+
 /* Makes the claimed page's copy smaller, or drops it, and publishes the page. */
-static bool yield_room(const struct job *job)
+static enum yield yield_room(const struct job *job)
 {
     uint64_t word = page_load(job->page);
-    if (can_settle(job->object, word) && settle(job)) {
+    bool tried = can_settle(job->object, word);
+    if (tried && settle(job)) {
         page_publish(job->store, job->page, 0, 0);
-        return true;
+        return ROOM_YIELDED;
     }
     bool gone = page_can_lose_copy(job->object, word);
     if (gone && (word & PAGE_DIRTY))
@@ -149,20 +165,30 @@ static bool yield_room(const struct job *job)
             bump(&job->worker->counters.discards, 1);
     }
     page_publish(job->store, job->page, 0, 0);
-    return gone;
+    return gone ? ROOM_YIELDED : tried ? TRY_ANOTHER : NOTHING_YIELDED;
 }
 
-bool pool_make_room(pgs_store *store, struct worker *worker)
+static enum yield make_room_once(pgs_store *store, struct worker *worker)
 {
     struct sample sample = {.store = store, .now = stamp_of(store, clock_of(store))};
     if (atomic_load_explicit(&store->reclaimable, memory_order_relaxed) == 0 &&
         !atomic_load_explicit(&store->settles, memory_order_relaxed))
-        return false;
+        return NOTHING_YIELDED;
     pool_sweep(&store->pool, consider, &sample);
     if (!sample.page)
-        return false;
+        return NOTHING_YIELDED;
     struct job job = {.store = store, .worker = worker, .page = sample.page,
                       .object = object_of(store, sample.key.object),
                       .object_no = sample.key.object, .page_no = sample.key.page_no};
     return yield_room(&job);
+}
+
+bool pool_make_room(pgs_store *store, struct worker *worker)
+{
+    enum yield yielded;
+    /* What did not shrink is not tried again: this ends. */
+    do
+        yielded = make_room_once(store, worker);
+    while (yielded == TRY_ANOTHER);
+    return yielded == ROOM_YIELDED;
 }

@@ -6,6 +6,7 @@
 #include "store/section.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "store/store_internal.h"
 
@@ -51,6 +52,13 @@ int section_may_wait(const pgs_store *store)
     return section_is(section_find(store), PGS_SECTION_ATOMIC) ? PGS_E_ATOMIC : PGS_OK;
 }
 
+int section_may_page(const pgs_store *store)
+{
+    const struct section *section = section_find(store);
+    int error = section_may_wait(store);
+    return error || !section ? error : lock_may_fault(section);
+}
+
 int section_open(pgs_store *store, struct section **section_ret)
 {
     struct section *section = section_find(store);
@@ -91,9 +99,15 @@ int pgs_section_begin(pgs_store *store, uint32_t kind)
     if (error)
         return error;
     if (kind == PGS_SECTION_ATOMIC && !section->worker) {
-        /* Later there may be none, and waiting is over. */
-        section->worker = worker_take(store);
-        verify_evict(store, section->worker);
+        if (!section_promises(section))
+            verify_evict(store, NULL);
+        /* Of its own: those of the store may all be out, and there waiting is over. */
+        section->worker = aligned_alloc(CACHE_LINE, sizeof *section->worker);
+        if (!section->worker) {
+            section_close(section);
+            return PGS_E_NOMEM;
+        }
+        memset(section->worker, 0, sizeof *section->worker);
     }
     section->depth[kind]++;
     return PGS_OK;
@@ -106,7 +120,7 @@ int pgs_section_end(pgs_store *store, uint32_t kind)
         return PGS_E_INVALID;
     section->depth[kind]--;
     if (kind == PGS_SECTION_ATOMIC && section->depth[kind] == 0) {
-        worker_give(section->worker);
+        worker_retire(store, section->worker);
         section->worker = NULL;
     }
     section_close(section);

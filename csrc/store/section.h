@@ -17,7 +17,7 @@ struct page;
 struct section {
     struct section *outer; /* this thread's in another store */
     pgs_store *store;
-    struct worker *worker; /* while atomic: all calls of the thread use it */
+    struct worker *worker; /* while atomic: all calls of the thread use it; its own */
     uint32_t depth[PGS_SECTION_KIND_COUNT];
     uint32_t held_count;
     uint8_t held[PGS_LOCKS_HELD_MAX];
@@ -31,8 +31,20 @@ static inline bool section_is(const struct section *section, enum pgs_section_ki
     return section && section->depth[kind] > 0;
 }
 
-/* What may wait, or moves pages: PGS_E_ATOMIC or PGS_E_REENTRY where it must not. */
+/* Whether the thread has promised anything that evicting pages on its behalf, as the
+ * verifier does, could be against. */
+static inline bool section_promises(const struct section *section)
+{
+    return section && (section->held_count || section->depth[PGS_SECTION_ATOMIC] ||
+                       section->depth[PGS_SECTION_PAGER]);
+}
+
+/* What may wait for the store's locks: PGS_E_ATOMIC or PGS_E_REENTRY where it must not. */
 int section_may_wait(const pgs_store *store);
+
+/* What may have to wait for a page-in as well, or for a page-out: PGS_E_LOCK_ORDER where
+ * a lock is held that these take. */
+int section_may_page(const pgs_store *store);
 
 /* Lies on the stack of whoever calls a function of a backing. */
 struct backing_call {
@@ -47,7 +59,7 @@ bool section_in_backing(const pgs_store *store);
 
 /* lock.c: whether the thread may fault, for all the locks that it holds. */
 int lock_may_fault(const struct section *section);
-/* The thread is, to the order of locks, in a page-in. */
+/* The thread is the pager just now. */
 bool section_in_page_in(const struct section *section, const pgs_store *store);
 
 #endif

@@ -69,6 +69,7 @@ int pgs_store_stats(pgs_store *store, struct pgs_stats *stats_ret)
     stats->fresh_victims = load(&store->fresh_victims);
     for (unsigned i = 0; i < MAX_WORKERS; i++)
         add_worker(stats, &store->workers[i].counters);
+    add_worker(stats, &store->retired);
     pthread_mutex_lock(&store->object_lock);
     for (uint32_t i = 0; i < MAX_OBJECTS; i++) {
         const struct pgs_object *object = object_of(store, i);

@@ -119,6 +119,7 @@ struct pgs_store {
     struct lock_order lock_order;
     struct pgs_heap *heaps;      /* that are open */
     struct worker workers[MAX_WORKERS];
+    struct counters retired; /* of atomic sections that have ended */
     struct encoder encoders[MAX_ENCODERS];
     struct wait_shard shards[WAIT_SHARDS];
 };
@@ -197,6 +198,8 @@ void metadata_uncharge(pgs_store *store, uint64_t bytes);
 /* worker.c */
 struct worker *worker_take(pgs_store *store);
 void worker_give(struct worker *worker);
+/* Adds up what a thread's own worker counted, and frees it. */
+void worker_retire(pgs_store *store, struct worker *worker);
 int worker_prepare(pgs_store *store, struct worker *worker, const struct pgs_object *object);
 pgs_coder *worker_decoder(const struct worker *worker, const pgs_codec *codec);
 void workers_close(pgs_store *store);

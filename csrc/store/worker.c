@@ -30,6 +30,16 @@ void worker_give(struct worker *worker)
     atomic_store_explicit(&worker->taken, 0, memory_order_release);
 }
 
+void worker_retire(pgs_store *store, struct worker *worker)
+{
+    /* In an atomic section there are only hits. */
+    struct counters *from = &worker->counters, *to = &store->retired;
+    atomic_fetch_add_explicit(&to->reads, from->reads, memory_order_relaxed);
+    atomic_fetch_add_explicit(&to->writes, from->writes, memory_order_relaxed);
+    atomic_fetch_add_explicit(&to->hits, from->hits, memory_order_relaxed);
+    free(worker);
+}
+
 static void drop_decoder(pgs_store *store, struct decoder *decoder)
 {
     if (!decoder->coder)

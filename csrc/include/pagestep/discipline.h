@@ -29,8 +29,9 @@ enum pgs_section_kind {
     PGS_SECTION_KIND_COUNT = 2
 };
 
-/* Begins a section; sections nest, and are counted by kind. Beginning the first
- * atomic one may wait; the section itself then needs nothing that could. With
+/* Begins a section; sections nest, and are counted by kind. To the order of locks an
+ * atomic section is like a page-in: what is taken in one must not be held across a fault.
+ * With
  * PGS_STORE_VERIFY every page that may leave its frame does so first. Errors:
  * PGS_E_INVALID (kind), PGS_E_NOMEM, PGS_E_REENTRY. */
 int pgs_section_begin(pgs_store *store, uint32_t kind);

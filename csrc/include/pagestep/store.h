@@ -39,7 +39,8 @@ enum pgs_effort {
 };
 
 /* How a page is treated, in one byte: its level, its effort times PGS_TREAT_EFFORT,
- * and PGS_TREAT_STAYS where it may leave its frame but not RAM. */
+ * and PGS_TREAT_STAYS where, once it was read, it may leave its frame but
+ * not RAM, unless pgs_discard says so. */
 enum pgs_treatment { PGS_TREAT_LEVEL_MASK = 7, PGS_TREAT_EFFORT = 8, PGS_TREAT_STAYS = 32,
                      PGS_TREAT_END = 64 };
 
@@ -199,7 +200,7 @@ int pgs_object_add(pgs_store *store, uint64_t page_count, uint64_t base_address,
 
 /* Gives an object a second codec, denser than the first; it must outlive the store. No
  * other call on the object may be under way. Errors: PGS_E_INVALID (it has a second, or
- * no first), PGS_E_NOMEM, PGS_E_BUDGET. */
+ * no first, or this is the first), PGS_E_NOMEM, PGS_E_BUDGET. */
 int pgs_object_add_codec(pgs_store *store, uint32_t object, const pgs_codec *codec);
 
 /* Drops an object with all its pages and closes its backing. No other call on
@@ -208,8 +209,8 @@ int pgs_object_remove(pgs_store *store, uint32_t object);
 
 /* Says how pages are treated from now on, which at first is PGS_LEVEL_NORMAL and
  * PGS_EFFORT_SETTLING: page page_nos[i] as treatments[i], all or
- * none. A page that becomes PGS_LEVEL_PINNED is paged in at once and held; where one
- * cannot be, nothing is changed. Errors: PGS_E_INVALID (no such treatment), PGS_E_RANGE,
+ * none. A page must not be named twice. One that becomes PGS_LEVEL_PINNED is paged in at
+ * once and held, before any other is let go; where one cannot be, nothing is changed. Errors: PGS_E_INVALID (no such treatment), PGS_E_RANGE,
  * PGS_E_NOMEM, PGS_E_BUDGET, and those of pgs_read. */
 int pgs_treat(pgs_store *store, uint32_t object, const uint64_t *page_nos,
               const uint8_t *treatments, size_t count);
@@ -275,8 +276,8 @@ int pgs_forget(pgs_store *store, uint32_t object, uint64_t first_page_no, uint64
  * pgs_read, and PGS_E_BUDGET. */
 int pgs_pin(pgs_store *store, uint32_t object, const uint64_t *page_nos, size_t count);
 
-/* Takes back one pin of each page. PGS_E_INVALID for a page that is not
- * pinned; those before it are unpinned by then. */
+/* Takes back one pin of each page. PGS_E_INVALID where one is not pinned: none is
+ * taken back, unless a page is named more often than it is pinned. */
 int pgs_unpin(pgs_store *store, uint32_t object, const uint64_t *page_nos, size_t count);
 
 /* Pins a page and gives the address of its bytes in RAM, valid until
