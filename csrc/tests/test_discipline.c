@@ -296,6 +296,140 @@ static void test_paged_pool_in_pager(void)
     fixture_close(&fixture);
 }
 
+/* Who holds a lock and faults waits for a page-in, and an atomic section that wants the
+ * lock would wait with it. */
+static void test_lock_in_atomic_section(int atomic_first)
+{
+    struct fixture fixture;
+    CHECK(fixture_open(&fixture, &small) == PGS_OK);
+    uint32_t lock = lock_of(&fixture, 0), other = lock_of(&fixture, 0);
+    if (!atomic_first) {
+        CHECK(pgs_lock_taking(fixture.store, lock) == PGS_OK);
+        CHECK(read_one(&fixture, 200) == PGS_OK);
+        CHECK(pgs_lock_dropped(fixture.store, lock) == PGS_OK);
+    }
+    CHECK(begin(&fixture, PGS_SECTION_ATOMIC) == PGS_OK);
+    CHECK_EQ(pgs_lock_taking(fixture.store, lock), atomic_first ? PGS_OK : PGS_E_LOCK_ORDER);
+    if (atomic_first)
+        CHECK(pgs_lock_dropped(fixture.store, lock) == PGS_OK);
+    CHECK(end(&fixture, PGS_SECTION_ATOMIC) == PGS_OK);
+    if (atomic_first) {
+        CHECK(pgs_lock_taking(fixture.store, lock) == PGS_OK);
+        CHECK_EQ(read_one(&fixture, 200), PGS_E_LOCK_ORDER);
+        uint64_t page_no = 201;
+        CHECK_EQ(pgs_page_out(fixture.store, fixture.object, &page_no, 1, NULL), PGS_E_LOCK_ORDER);
+        CHECK_EQ(pgs_store_set_budget(fixture.store, 900 << 10), PGS_E_LOCK_ORDER);
+        CHECK(pgs_lock_dropped(fixture.store, lock) == PGS_OK);
+    }
+    /* What was refused is not remembered as done. */
+    CHECK(pgs_lock_taking(fixture.store, other) == PGS_OK);
+    CHECK(read_one(&fixture, 202) == PGS_OK);
+    CHECK(pgs_lock_dropped(fixture.store, other) == PGS_OK);
+    fixture_close(&fixture);
+}
+
+static void test_refused_orders_leave_no_trace(void)
+{
+    struct fixture fixture;
+    CHECK(fixture_open(&fixture, &small) == PGS_OK);
+    uint32_t a = lock_of(&fixture, 0), b = lock_of(&fixture, 0), c = lock_of(&fixture, 0);
+    take_in_order(&fixture, (uint32_t[]){c, b}, 2);
+    CHECK(pgs_lock_taking(fixture.store, a) == PGS_OK && pgs_lock_taking(fixture.store, b) == PGS_OK);
+    CHECK_EQ(pgs_lock_taking(fixture.store, c), PGS_E_LOCK_ORDER);
+    CHECK(pgs_lock_dropped(fixture.store, b) == PGS_OK && pgs_lock_dropped(fixture.store, a) == PGS_OK);
+    take_in_order(&fixture, (uint32_t[]){c, a}, 2); /* a was never seen before c */
+    fixture_close(&fixture);
+}
+
+/* More threads may be in atomic sections than there are workers, and others go on. */
+struct crowd {
+    struct fixture fixture;
+    pthread_barrier_t inside, leave;
+};
+
+static void *stay_inside(void *ctx)
+{
+    struct crowd *crowd = ctx;
+    CHECK(begin(&crowd->fixture, PGS_SECTION_ATOMIC) == PGS_OK);
+    CHECK(read_one(&crowd->fixture, 5) == PGS_OK);
+    pthread_barrier_wait(&crowd->inside);
+    pthread_barrier_wait(&crowd->leave);
+    CHECK(end(&crowd->fixture, PGS_SECTION_ATOMIC) == PGS_OK);
+    return NULL;
+}
+
+static void test_many_sections(void)
+{
+    enum { THREADS = 40 };
+    struct crowd crowd;
+    pthread_t threads[THREADS];
+    CHECK(fixture_open(&crowd.fixture, &small) == PGS_OK && pin_one(&crowd.fixture, 5) == PGS_OK);
+    uint64_t reads = fixture_stats(&crowd.fixture).reads;
+    pthread_barrier_init(&crowd.inside, NULL, THREADS + 1);
+    pthread_barrier_init(&crowd.leave, NULL, THREADS + 1);
+    for (int i = 0; i < THREADS; i++)
+        CHECK(pthread_create(&threads[i], NULL, stay_inside, &crowd) == 0);
+    pthread_barrier_wait(&crowd.inside);
+    CHECK(read_one(&crowd.fixture, 300) == PGS_OK);
+    pthread_barrier_wait(&crowd.leave);
+    for (int i = 0; i < THREADS; i++)
+        pthread_join(threads[i], NULL);
+    CHECK_EQ(fixture_stats(&crowd.fixture).reads, reads + THREADS + 1);
+    CHECK(unpin_one(&crowd.fixture, 5) == PGS_OK);
+    pthread_barrier_destroy(&crowd.inside);
+    pthread_barrier_destroy(&crowd.leave);
+    fixture_close(&crowd.fixture);
+}
+
+/* Threads in atomic sections over pinned pages, others that write to those and press
+ * everything else out: whoever promised and pinned always gets its bytes. */
+struct party {
+    struct fixture fixture;
+    _Atomic int stop;
+    uint32_t lock;
+};
+
+/* A view in an atomic section while another thread takes pins and gives them back: one
+ * more pin, or refused at once, and never a fault. */
+static void *pin_and_unpin(void *ctx)
+{
+    struct party *party = ctx;
+    while (!atomic_load(&party->stop)) {
+        int error = pin_one(&party->fixture, 9);
+        CHECK(error == PGS_OK);
+        CHECK(unpin_one(&party->fixture, 9) == PGS_OK);
+        uint64_t page_no = 9;
+        pgs_page_out(party->fixture.store, 0, &page_no, 1, NULL);
+    }
+    return NULL;
+}
+
+static void test_views_while_pins_go(void)
+{
+    struct party party = {.stop = 0};
+    pthread_t other;
+    const void *view;
+    unsigned seen = 0;
+    CHECK(fixture_open(&party.fixture, &small) == PGS_OK);
+    CHECK(pthread_create(&other, NULL, pin_and_unpin, &party) == 0);
+    for (int i = 0; i < 30000; i++) {
+        CHECK(begin(&party.fixture, PGS_SECTION_ATOMIC) == PGS_OK);
+        int error = pgs_view(party.fixture.store, 0, 9, &view);
+        CHECK(error == PGS_OK || error == PGS_E_ATOMIC || error == PGS_E_WOULD_FAULT);
+        if (!error) {
+            CHECK_BYTES(view, fixture_shadow(&party.fixture, 9), PAGE);
+            CHECK(unpin_one(&party.fixture, 9) == PGS_OK);
+            seen++;
+        }
+        CHECK(end(&party.fixture, PGS_SECTION_ATOMIC) == PGS_OK);
+    }
+    atomic_store(&party.stop, 1);
+    pthread_join(other, NULL);
+    fprintf(stderr, "views: %u\n", seen);
+    CHECK_EQ(fixture_stats(&party.fixture).pinned_pages, 0);
+    fixture_close(&party.fixture);
+}
+
 static void test_sections_of_two_stores(void)
 {
     struct fixture first, second;
@@ -311,14 +445,6 @@ static void test_sections_of_two_stores(void)
     fixture_close(&first);
     fixture_close(&second);
 }
-
-/* Threads in atomic sections over pinned pages, others that write to those and press
- * everything else out: whoever promised and pinned always gets its bytes. */
-struct party {
-    struct fixture fixture;
-    _Atomic int stop;
-    uint32_t lock;
-};
 
 static void *be_atomic(void *ctx)
 {
@@ -384,6 +510,11 @@ int main(void)
     test_lock_and_page_in(1);
     RUN(test_paged_pool_in_pager);
     RUN(test_sections_of_two_stores);
+    test_lock_in_atomic_section(0);
+    test_lock_in_atomic_section(1);
+    RUN(test_refused_orders_leave_no_trace);
+    RUN(test_many_sections);
+    RUN(test_views_while_pins_go);
     RUN(test_threads);
     return 0;
 }
