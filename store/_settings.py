@@ -44,10 +44,10 @@ class Settings:
         Raises:
             InvalidArgument: Something is.
         """
-        if self.policy not in POLICIES:
+        if self.policy not in tuple(POLICIES):
             raise InvalidArgument(f"policy is {self.policy!r}: it is one of {', '.join(POLICIES)}")
-        if not 0 <= self.pool_percent <= 100:
-            raise InvalidArgument(f"pool_percent is {self.pool_percent}: it is from 0 to 100")
+        if not isinstance(self.pool_percent, int) or not 0 <= self.pool_percent <= 100:
+            raise InvalidArgument(f"pool_percent is {self.pool_percent!r}: it is from 0 to 100")
 
     def fill(self, params: Any, page_size: int, budget_bytes: int) -> None:
         """Fill in a ``struct pgs_store_params *``."""

@@ -115,7 +115,7 @@ class StoreCore(Closing):
     def _add_codec(self, codec: Codec, kept: list[Any]) -> None:
         kept.append(codec.handle)
         code = lib.pgs_object_add_codec(self._handle, self._object, codec.handle.pointer)
-        check(code, f"cold pages cannot be coded with {codec.name}")
+        check(code, f"cold pages cannot be coded with {codec.name}, or not beside the first codec")
 
     # -- life ---------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Generator, Hashable, Iterator
+from collections.abc import Generator, Hashable
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -15,7 +15,7 @@ import numpy.typing as npt
 from pagestep.codecs.errors import InvalidArgument
 from pagestep.store.discipline import LockTable, StoreLock
 from pagestep.store.image import Image
-from pagestep.store.policy import Explanation, Level, PagePolicy
+from pagestep.store.policy import Decision, Explanation, Level, PagePolicy, Wish
 from pagestep.store.rom import Rom
 
 from ._binding import check, ffi, lib
@@ -110,7 +110,8 @@ class DisciplinedStore(StoreCore):
         try:
             yield
         finally:
-            lib.pgs_section_end(core, kind)
+            # A generator may be ended by another thread, which is in no section.
+            check(lib.pgs_section_end(core, kind), "a section can only be ended by its own thread")
 
     def lock(self, name: str, *, rank: int = 0) -> StoreLock:
         """Return a new lock whose order is watched.
@@ -153,6 +154,7 @@ class DisciplinedStore(StoreCore):
 
         Raises:
             BudgetExceeded: It cannot all be held; nothing is changed.
+            GonePage: A part of it was given up when start-up ended; nothing is changed.
         """
         numbers = self._known(where)
         key = _key(where, numbers)
@@ -172,8 +174,9 @@ class DisciplinedStore(StoreCore):
         self._core()
         key = _key(where, self._known(where))
         with self._treating:
-            numbers, treatments = self._treatments.allow(key, describe(where))
+            numbers, treatments = self._treatments.allowing(key, describe(where))
             self._treat(numbers, treatments, f"paging of {describe(where)} cannot be allowed")
+            self._treatments.allowed(key)
 
     def explain(self, where: int | str) -> Explanation:
         """Say why something has its level: what is forbidden now, then rules, tags, the default.
@@ -189,30 +192,49 @@ class DisciplinedStore(StoreCore):
         if self.policy is None:
             raise InvalidArgument(f"{self.image.name}: only an image has rules and tags")
         found = self.policy.explain(where)
-        pages = range(found.first_page, found.first_page + found.page_count)
-        forbidden = self._treatments.forbidden_among(np.array(pages))
-        if not forbidden:
+        pages = np.arange(found.first_page, found.first_page + found.page_count)
+        levels = self._treatments.level_of(pages)
+        by_rules = self.policy.level[pages]
+        if not (levels != by_rules).any() and not self._treatments.forbidden_among(pages):
             return found
-        held = "it is" if forbidden == len(pages) == 1 else f"{forbidden} of its pages are"
-        note = f"{held} PINNED whatever else holds: paging was forbidden at run time"
-        return replace(found, notes=(note, *found.notes))
+        by = "forbidden" if self._treatments.forbidden_among(pages) else "set_level"
+        counts = np.bincount(levels, minlength=len(Level)).tolist()
+        least = Level(int(levels.min()))
+        return replace(
+            found,
+            decisions=tuple(_before(each, least, by) for each in found.decisions),
+            levels={level.name: counts[level] for level in Level},
+            notes=(_IN_FORCE[by], *found.notes),
+        )
 
     def end_of_startup(self) -> int:
         """Give up what is needed until now only: the pages of ``once``.
 
-        Their RAM is free. A later read raises ``GonePage``, until such a page is written whole.
+        Their RAM is free. A later read raises ``GonePage``, until such a page is written whole;
+        it is an ordinary page from then on, of level ``STEP_ON_IT``.
 
         Returns:
-            How many pages were given up. A page that is pinned, or forbidden to be paged, stays.
+            How many pages were given up. A page that is pinned, or forbidden to be paged, stays,
+            and goes when this is called again.
         """
         core = self._core()
         given_up = ffi.new("uint64_t *")
         total = 0
-        for first, count in _runs(np.flatnonzero(self._treatments.once)):
-            code = lib.pgs_forget(core, self._object, first, count, given_up)
-            if code != lib.PGS_E_PINNED:
-                check(code, "start-up cannot end")
-            total += int(given_up[0])
+        with self._treating:
+            once = self._treatments.startup_pages()
+            numbers = once.astype(np.uint64)
+            # Those that were PINNED until now are not, for they are needed no more.
+            self._treat(
+                numbers,
+                self._treatments.of_level(Level.STEP_ON_IT, numbers.size),
+                "start-up cannot end",
+            )
+            for page_no in once.tolist():
+                code = lib.pgs_forget(core, self._object, page_no, 1, given_up)
+                if code != lib.PGS_E_PINNED:
+                    check(code, "start-up cannot end")
+                    self._treatments.once[page_no] = False
+                total += int(given_up[0])
         return total
 
     def _apply(self, policy: PagePolicy) -> None:
@@ -232,8 +254,9 @@ class DisciplinedStore(StoreCore):
 
     def _known(self, where: Where) -> npt.NDArray[np.uint64]:
         numbers = self._pages(where)
-        if numbers.size:
-            self._page_no(int(numbers.max()))
+        beyond = numbers[numbers >= self.page_count]
+        if beyond.size:
+            self._page_no(int(beyond.astype(np.int64)[0]))  # a negative one is beyond, too
         return numbers
 
     def _want(self, numbers: npt.NDArray[np.uint64], wanted: Any, failed: str) -> None:
@@ -262,13 +285,19 @@ class DisciplinedStore(StoreCore):
             raise self._locks.conflict(self._core(), lib.PGS_LOCK_PAGE_IN)
 
 
-def _runs(pages: npt.NDArray[np.int64]) -> Iterator[tuple[int, int]]:
-    """Yield runs of consecutive page numbers: the first, and how many."""
-    for run in np.split(pages, np.flatnonzero(np.diff(pages) != 1) + 1):
-        if run.size:
-            yield int(run[0]), run.size
+_IN_FORCE = {
+    "forbidden": "paging of it, or of a part of it, is forbidden at run time: that goes before all",
+    "set_level": "its level, or a part of it's, was set at run time: that goes before rules",
+}
+
+
+def _before(decision: Decision, level: Level, by: str) -> Decision:
+    """Return a decision with what was said at run time before it, if it is about the level."""
+    if decision.key != "level":
+        return decision
+    return replace(decision, wish=Wish(level.name, by), beat=(decision.wish, *decision.beat))
 
 
 def _key(where: Where, numbers: npt.NDArray[np.uint64]) -> Hashable:
     """Return by what a forbidden part of the image is known: its name, else its pages."""
-    return where if isinstance(where, str) else numbers.tobytes()
+    return where if isinstance(where, str) else np.unique(numbers).tobytes()

@@ -82,17 +82,33 @@ class Treatments:
         """Return whether that was forbidden."""
         return key in self._forbidden
 
-    def allow(self, key: Hashable, name: str) -> tuple[Pages, Bytes]:
-        """Take back what was forbidden; return the pages, and how they are to be treated now.
+    def allowing(self, key: Hashable, name: str) -> tuple[Pages, Bytes]:
+        """Return the pages that were forbidden, and how they are to be treated without that.
 
         Raises:
             InvalidArgument: It was not forbidden.
         """
         if key not in self._forbidden:
-            raise InvalidArgument(f"{name}: paging was not forbidden by that name, or is allowed")
-        pages = self._forbidden.pop(key)
-        self._forbids[pages] -= 1
-        return pages, self.effective(pages, self._wanted[pages])
+            raise InvalidArgument(
+                f"{name}: paging was not forbidden by that name, or is allowed again already"
+            )
+        pages = self._forbidden[key]
+        others = self._forbids[pages] > 1
+        return pages, np.where(others, np.uint8(Level.PINNED), self._wanted[pages])
+
+    def allowed(self, key: Hashable) -> None:
+        """Note that the pages are treated so."""
+        self._forbids[self._forbidden.pop(key)] -= 1
+
+    def level_of(self, pages: npt.NDArray[np.int64]) -> Bytes:
+        """Return the levels in force, shape (n,)."""
+        wanted: Bytes = self._wanted[pages] & lib.PGS_TREAT_LEVEL_MASK
+        return np.where(self._forbids[pages] > 0, np.uint8(Level.PINNED), wanted)
+
+    def startup_pages(self) -> npt.NDArray[np.int64]:
+        """Return the pages that are to be given up when start-up ends, unless forbidden."""
+        found: npt.NDArray[np.int64] = np.flatnonzero(self.once & (self._forbids == 0))
+        return found
 
     def forbidden_among(self, pages: npt.NDArray[np.int64]) -> int:
         """Return how many of some pages may not be paged."""

@@ -186,60 +186,6 @@ static void test_settling(void)
     CHECK(settling > fast * 11 / 10);
 }
 
-/* A copy that the second codec made must not be decoded by the first, whatever the page
- * is treated as since: here both are zstd, with other dictionaries, so that it would
- * decode, to other bytes. */
-static void test_settling_what_is_settled(void)
-{
-    struct fixture_options options = small;
-    struct fixture fixture;
-    struct noise noise = noise_seeded();
-    unsigned char dictionaries[2][4096];
-    pgs_codec *codecs[2];
-    uint32_t object;
-    enum { MANY = 1200 };
-    unsigned char *shadow = malloc((size_t)MANY * PAGE);
-    options.budget_bytes = 3000 << 10;
-    options.page_count = 8;
-    CHECK(fixture_open(&fixture, &options) == PGS_OK);
-    for (int i = 0; i < 2; i++) {
-        for (size_t k = 0; k < 4096; k++)
-            dictionaries[i][k] = (unsigned char)noise_below(&noise, 64);
-        struct pgs_codec_params params = {.struct_size = sizeof params, .page_size = PAGE,
-                                          .codec_id = PGS_CODEC_ZSTD, .level = i ? 19 : 1,
-                                          .dict = dictionaries[i], .dict_size = 4096};
-        CHECK(pgs_codec_open(&params, &codecs[i]) == PGS_OK);
-    }
-    CHECK(pgs_object_add(fixture.store, MANY, 0, NULL, codecs[0], &object) == PGS_OK);
-    CHECK_EQ(pgs_object_add_codec(fixture.store, object, codecs[0]), PGS_E_INVALID);
-    CHECK(pgs_object_add_codec(fixture.store, object, codecs[1]) == PGS_OK);
-    uint8_t balanced = treatment(PGS_LEVEL_NORMAL, PGS_EFFORT_BALANCED, 0);
-    uint8_t settling = treatment(PGS_LEVEL_NORMAL, PGS_EFFORT_SETTLING, 0);
-    uint64_t written = 0;
-    for (; written < MANY; written++) {
-        unsigned char *page = shadow + written * PAGE;
-        for (uint32_t i = 0; i < PAGE; i++)
-            page[i] = (unsigned char)(i % 512 < 300 ? dictionaries[written % 2][i] : noise_word(&noise));
-        CHECK(pgs_treat(fixture.store, object, &written, &balanced, 1) == PGS_OK);
-        if (pgs_write(fixture.store, object, &written, 1, page, NULL))
-            break;
-        if (written < 300) {
-            CHECK(pgs_page_out(fixture.store, object, &written, 1, NULL) == PGS_OK);
-            CHECK(pgs_treat(fixture.store, object, &written, &settling, 1) == PGS_OK);
-        }
-    }
-    CHECK(written > 300);
-    unsigned char page[PAGE];
-    for (uint64_t i = 0; i < written; i++) {
-        CHECK(pgs_read(fixture.store, object, &i, 1, 0, page, NULL) == PGS_OK);
-        CHECK_BYTES(page, shadow + i * PAGE, PAGE);
-    }
-    fixture_close(&fixture);
-    pgs_codec_close(codecs[0]);
-    pgs_codec_close(codecs[1]);
-    free(shadow);
-}
-
 static void test_misuse(void)
 {
     struct fixture fixture;
@@ -250,6 +196,7 @@ static void test_misuse(void)
     CHECK(pgs_treat(fixture.store, fixture.object, &page_no, &level, 1) == PGS_E_INVALID);
     CHECK(pgs_treat(fixture.store, 9, &page_no, &eager, 1) == PGS_E_RANGE);
     CHECK(pgs_object_add_codec(fixture.store, 9, fixture.codec) == PGS_E_RANGE);
+    CHECK_EQ(pgs_object_add_codec(fixture.store, fixture.object, fixture.codec), PGS_E_INVALID);
     uint8_t effort = (uint8_t)(PGS_LEVEL_EAGER + PGS_EFFORT_COUNT * PGS_TREAT_EFFORT);
     CHECK(pgs_treat(fixture.store, fixture.object, &page_no, &effort, 1) == PGS_E_INVALID);
     /* The first of two fails to change nothing: the second does not exist. */
@@ -283,7 +230,6 @@ int main(void)
     RUN(test_stays_in_ram);
     RUN(test_codec_by_effort);
     RUN(test_settling);
-    RUN(test_settling_what_is_settled);
     RUN(test_misuse);
     return 0;
 }

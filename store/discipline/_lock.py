@@ -30,8 +30,10 @@ class LockTable:
         Raises:
             InvalidArgument: It was given another rank before, or there are too many locks.
         """
-        if rank < 0 or rank >= 1 << 32:
-            raise InvalidArgument(f"rank {rank} of lock {name!r}: must be from 0 to 2**32 - 1")
+        if not isinstance(name, str) or not name or name == _PAGE_IN:
+            raise InvalidArgument(f"lock {name!r}: must be a name, and not {_PAGE_IN!r}")
+        if not isinstance(rank, int) or not 0 <= rank < 1 << 32:
+            raise InvalidArgument(f"rank {rank!r} of lock {name!r}: must be from 0 to 2**32 - 1")
         with self._guard:
             known = self._numbers.get(name)
             if known is None:
@@ -65,11 +67,11 @@ class LockTable:
                 f"lock {wanted!r} of rank {ranks[0]} must not be taken while {held!r} of rank "
                 f"{ranks[1]} is held: take them in rising order"
             )
-        what = (
-            f"a page cannot be faulted in while lock {held!r} is held"
-            if wanted == _PAGE_IN
-            else f"lock {wanted!r} must not be taken while {held!r} is held"
-        )
+        what = f"lock {wanted!r} must not be taken while {held!r} is held"
+        if wanted == _PAGE_IN:
+            what = f"a page cannot be faulted in while lock {held!r} is held"
+        elif held == _PAGE_IN:
+            what = f"lock {wanted!r} must not be taken by the pager, or in an atomic section"
         return (
             f"{what}: they were taken as {' then '.join(names)} before, so that two threads could "
             f"wait for each other; drop {held!r} first, or take them in that order"
@@ -97,6 +99,7 @@ class StoreLock:
         self._table = table
         self._number = table.number_of(core, name, rank)
         self._lock = threading.Lock()
+        self._owner: int | None = None
 
     def acquire(self) -> None:
         """Take the lock.
@@ -113,6 +116,7 @@ class StoreLock:
         except BaseException:
             lib.pgs_lock_dropped(self._core, self._number)
             raise
+        self._owner = threading.get_ident()
 
     def release(self) -> None:
         """Drop the lock.
@@ -120,8 +124,10 @@ class StoreLock:
         Raises:
             InvalidArgument: This thread does not hold it.
         """
-        code = lib.pgs_lock_dropped(self._core, self._number)
-        check(code, f"lock {self.name!r} is not held by this thread")
+        if self._owner != threading.get_ident():
+            raise InvalidArgument(f"lock {self.name!r} is not held by this thread")
+        self._owner = None
+        lib.pgs_lock_dropped(self._core, self._number)
         self._lock.release()
 
     def locked(self) -> bool:

@@ -26,9 +26,11 @@ from pagestep import (
     PagerFault,
     PageStore,
     PinnedPage,
+    RuleSet,
     StoreReentry,
     WouldFault,
 )
+from pagestep.codecs import Codec
 from pagestep.store._binding import check, ffi, lib
 
 from .pages import make_pages
@@ -144,7 +146,7 @@ ZOO: dict[Callable[[PageStore], None], tuple[type[DisciplineError], str]] = {
     ),
     pager_takes_a_lock_that_is_held_across_faults: (
         LockOrder,
-        "'inode' must not be taken while 'page-in' is held: .*inode then page-in",
+        "'inode' must not be taken by the pager, or in an atomic section: .*inode then page-in",
     ),
     backing_touches_the_store: (StoreReentry, "from a backing of the same store"),
 }
@@ -326,9 +328,52 @@ def test_what_is_forbidden_is_explained_before_all_else(tmp_path: Path) -> None:
         assert not store.explain(9).notes
         assert str(store.explain(9).decisions[0].wish).startswith("EAGER by rule")
         store.forbid([9, 10])
-        assert "it is PINNED whatever else holds" in store.explain(9).notes[0]
-        store.allow([9, 10])
+        found = store.explain(9)
+        assert "forbidden at run time" in found.notes[0]
+        level = found.decisions[0]
+        assert (level.wish.value, level.wish.by) == ("PINNED", "forbidden")
+        assert str(level.beat[0]).startswith("EAGER by rule")
+        assert found.levels["PINNED"] == 1
+        store.allow([10, 9])
         assert not store.explain(9).notes
+        store.set_level(9, Level.RELUCTANT)
+        assert store.explain(9).decisions[0].wish.by == "set_level"
+
+
+def test_a_failed_allow_forgets_nothing() -> None:
+    with small() as store:
+        store.forbid(range(5))
+        with pytest.raises(InAtomicSection), store.atomic():
+            store.allow(range(5))
+        assert store.stats().pages_by_level["PINNED"] == 5
+        store.allow(range(5))
+        assert store.stats().pages_by_level["PINNED"] == 0
+
+
+def test_only_its_holder_releases_a_lock() -> None:
+    with small() as store:
+        one, other = store.lock("a"), store.lock("a")
+        with one:
+            with pytest.raises(InvalidArgument, match="'a' is not held by this thread"):
+                other.release()
+            with pytest.raises(LockOrder):
+                other.acquire()
+        with other:
+            pass
+
+
+def test_an_atomic_section_waits_for_no_lock_that_is_held_across_faults() -> None:
+    with small() as store:
+        lock = store.lock("a")
+        with lock:
+            store.read(300)
+        with pytest.raises(LockOrder, match="or in an atomic section"), store.atomic(), lock:
+            pass
+        spin = store.lock("b")
+        with store.atomic(), spin:
+            pass
+        with spin, pytest.raises(LockOrder, match="faulted in while lock 'b'"):
+            store.read(301)
 
 
 def test_forbidding_what_the_budget_cannot_hold_changes_nothing() -> None:
@@ -401,13 +446,30 @@ def test_rules_say_what_happens_to_pages(tmp_path: Path) -> None:
         store.write(64, b"once, and changed")
         store.pin(65)
         assert store.end_of_startup() == 15, "what is pinned stays"
+        assert store.stats().pages_by_level["PINNED"] == 20
         with pytest.raises(GonePage, match="given up for good"):
             store.read(64)
         store.unpin(65)
         assert store.read(65) == NOISE[65].tobytes()
-        assert store.end_of_startup() == 16
+        assert store.end_of_startup() == 1
         store.write(65, NOISE[1].tobytes())
+        assert store.end_of_startup() == 0
         assert store.read(65) == NOISE[1].tobytes(), "its place can be used anew"
+
+
+def test_what_start_up_alone_needs_goes_even_if_it_was_pinned() -> None:
+    rules = RuleSet.parse(
+        '[[rule]]\naddress = [0, 0x64000]\nlevel = "NORMAL"\n'
+        '[[rule]]\naddress = [0, 0x8000]\nlevel = "PINNED"\nlifecycle = "once"\n'
+        '[[rule]]\naddress = [0x8000, 0x9000]\nlifecycle = "once"\n'
+    )
+    with PageStore.open(NOISE[:100], ram="2MiB", rules=rules) as store:
+        assert store.stats().pages_by_level["PINNED"] == 8
+        store.forbid([3])
+        assert store.end_of_startup() == 8
+        assert store.read(3) == NOISE[3].tobytes()
+        with pytest.raises(GonePage):
+            store.read(8)
 
 
 def test_pinned_pages_that_do_not_fit_are_counted(tmp_path: Path) -> None:
@@ -461,6 +523,54 @@ def fitting(cold_codec: str | None) -> int:
 
 def test_more_pages_fit_where_cold_ones_are_coded_anew() -> None:
     assert fitting("zstd") > fitting(None) * 1.1
+
+
+def shrink(store: PageStore) -> None:
+    """Take RAM away until no more can go."""
+    with suppress(BudgetExceeded):
+        for _ in range(10_000):
+            store.set_ram(store.stats().used_bytes - (8 << 10))
+
+
+@pytest.mark.parametrize("kind", ["zstd", "lz4"])
+def test_a_copy_is_coded_anew_from_what_it_was_coded_by(kind: str) -> None:
+    """By another codec it would decode as well, to other bytes, and be kept as them."""
+    chance = np.random.default_rng(1)
+    words = chance.integers(0, 256, 8192, dtype=np.uint8)
+    starts = chance.integers(0, 8192 - 16, (400, 256))
+    pages = words[starts[:, :, None] + np.arange(16)].reshape(400, 4096)
+    fast = Codec(kind, dictionary=bytes(8191) + b"\1")
+    cold = Codec(kind, dictionary=words.tobytes())
+    blank = np.zeros_like(pages)
+    with PageStore.open(blank, ram="8MiB", codec=fast, cold_codec=cold, pool_percent=90) as store:
+        store.set_level(range(400), Level.STEP_ON_IT)  # coded by the cold codec
+        store.write_from(range(400), pages)
+        store.page_out(range(400))
+        store.set_level(range(400), Level.NORMAL)  # and coded anew when room is needed
+        shrink(store)
+        store.set_ram("8MiB")
+        for page_no in range(400):
+            assert store.read(page_no) == pages[page_no].tobytes()
+
+
+def test_what_does_not_shrink_is_not_taken_for_all_there_is() -> None:
+    chance = np.random.default_rng(2)
+    pages = chance.integers(0, 4, (400, 4096)).astype(np.uint8)
+    noise = chance.integers(0, 256, (200, 4096), np.uint8)
+    reached = {}
+    for cold in (None, "zstd"):
+        with PageStore.open(pages, ram="8MiB", cold_codec=cold, pool_percent=90) as store:
+            store.write_from(range(0, 400, 2), noise)  # dirty: these cannot go
+            store.page_out(range(400))  # the others can
+            shrink(store)
+            reached[cold] = store.stats().compressed_pages
+    assert reached["zstd"] <= reached[None] + 8
+
+
+def test_a_codec_is_not_its_own_cold_codec() -> None:
+    codec = Codec("zstd")
+    with pytest.raises(InvalidArgument, match="cold pages cannot be coded"):
+        PageStore.open(PAGES, codec=codec, cold_codec=codec)
 
 
 # -- evictions, held against all that could have gone ------------------------------------------
