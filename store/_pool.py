@@ -212,7 +212,10 @@ class _Pool(Closing):
         self.size = self.stats().size_bytes
 
     def close(self) -> None:
-        """Close the pool with all its blocks. Views stay valid. A second call does nothing."""
+        """Close the pool with all its blocks. Views stay valid. A second call does nothing.
+
+        In an atomic section, which must not wait, its RAM is given back with the store only.
+        """
         self._handle = None
 
     def __repr__(self) -> str:

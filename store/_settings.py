@@ -46,8 +46,9 @@ class Settings:
         """
         if self.policy not in tuple(POLICIES):
             raise InvalidArgument(f"policy is {self.policy!r}: it is one of {', '.join(POLICIES)}")
-        if not isinstance(self.pool_percent, int) or not 0 <= self.pool_percent <= 100:
-            raise InvalidArgument(f"pool_percent is {self.pool_percent!r}: it is from 0 to 100")
+        percent: Any = self.pool_percent
+        if not isinstance(percent, int) or not 0 <= percent <= 100:
+            raise InvalidArgument(f"pool_percent is {percent!r}: it is from 0 to 100")
 
     def fill(self, params: Any, page_size: int, budget_bytes: int) -> None:
         """Fill in a ``struct pgs_store_params *``."""

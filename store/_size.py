@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from pagestep.codecs.errors import InvalidArgument
 
@@ -34,6 +35,9 @@ def parse_size(size: int | str, what: str = "size") -> int:
     >>> parse_size("8MiB")
     8388608
     """
+    given: Any = size  # it may be what no type allows
+    if isinstance(given, bool) or not isinstance(given, int | str):
+        raise InvalidArgument(f'{what} is {size!r}: write whole bytes, or a size such as "8MiB"')
     count = size if isinstance(size, int) else _parse(size, what)
     if count < 0:
         raise InvalidArgument(f"{what} is {size} bytes: it cannot be negative")

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pagestep.codecs.errors import InvalidArgument
+from pagestep.codecs.errors import BudgetExceeded, InvalidArgument
 from pagestep.store.discipline import LockTable, StoreLock
 from pagestep.store.image import Image
 from pagestep.store.policy import Decision, Explanation, Level, PagePolicy, Wish
@@ -21,11 +21,14 @@ from pagestep.store.rom import Rom
 from ._binding import check, ffi, lib
 from ._settings import Settings
 from ._size import show_size
+from ._stats import snapshot
 from ._store_core import StoreCore
 from ._treatments import Treatments
 from ._where import Where, describe
 
 __all__ = ["DisciplinedStore"]
+
+_FRAMES_MIN = 8  # that a store keeps beside those that are held
 
 
 class DisciplinedStore(StoreCore):
@@ -52,22 +55,24 @@ class DisciplinedStore(StoreCore):
             BudgetExceeded: Not all of them can be held; none is.
             InAtomicSection: This thread is in an atomic section.
         """
-        numbers = self._pages(where)
+        numbers = self._known(where)
         code = lib.pgs_pin(
             self._core(), self._object, ffi.from_buffer("uint64_t[]", numbers), numbers.size
         )
         self._check(code, f"{describe(where)} cannot be pinned")
 
     def unpin(self, where: Where) -> None:
-        """Take back one pin of each page.
+        """Take back one pin of each page, of all or none.
 
         Raises:
             InvalidArgument: One is not pinned.
         """
-        numbers = self._pages(where)
+        numbers = self._known(where)
         code = lib.pgs_unpin(
             self._core(), self._object, ffi.from_buffer("uint64_t[]", numbers), numbers.size
         )
+        if code == lib.PGS_E_INVALID:
+            raise InvalidArgument(f"{describe(where)} cannot be unpinned: not all are pinned")
         check(code, f"{describe(where)} cannot be unpinned")
 
     @contextmanager
@@ -123,12 +128,14 @@ class DisciplinedStore(StoreCore):
         Raises:
             InvalidArgument: That name has another rank, or there are 63 names already.
         """
-        return StoreLock(self._core(), self._locks, name, rank)
+        return StoreLock(self._core, self._locks, name, rank)
 
     # -- levels -------------------------------------------------------------------------
 
-    def set_level(self, where: Where, level: Level) -> None:
+    def set_level(self, where: Where, level: Level | str) -> None:
         """Set how gladly pages leave RAM, all or none; what is forbidden stays so.
+
+        That goes before rules and tags, of which a codec and a lowest tier are forgotten too.
 
         ``Level.PINNED`` pages them in at once and holds them.
 
@@ -137,8 +144,8 @@ class DisciplinedStore(StoreCore):
             InvalidArgument: There is no such level.
         """
         try:
-            level = Level(level)
-        except ValueError:
+            level = Level[level] if isinstance(level, str) else Level(level)
+        except (KeyError, ValueError):
             raise InvalidArgument(
                 f"level {level!r}: one of {', '.join(Level.__members__)}"
             ) from None
@@ -245,12 +252,16 @@ class DisciplinedStore(StoreCore):
         in_rom = np.zeros(self.page_count, np.bool_) if self.rom is None else self.rom.stored
         wanted = self._treatments.of_policy(policy, in_rom)
         pinned = policy.pages_by_level[Level.PINNED]
-        self._want(
-            np.arange(self.page_count, dtype=np.uint64),
-            wanted,
-            f"{pinned} pages of {self.image.name} are PINNED, which is "
-            f"{show_size(pinned * self.page_size)}, and cannot all be held",
-        )
+        try:
+            self._want(np.arange(self.page_count, dtype=np.uint64), wanted, "")
+        except BudgetExceeded:
+            tables = snapshot(self._core()).metadata_bytes
+            least = tables + (pinned + _FRAMES_MIN) * self.page_size
+            raise BudgetExceeded(
+                f"{pinned:,} pages of {self.image.name} are PINNED, which is "
+                f"{show_size(pinned * self.page_size)}; with tables, codecs and the fewest frames "
+                f"a store takes {show_size(least)} and more: raise `ram`, or let more pages go"
+            ) from None
 
     def _known(self, where: Where) -> npt.NDArray[np.uint64]:
         numbers = self._pages(where)

@@ -26,6 +26,7 @@ Where = int | str | range | Iterable[int]
 ``"section:GLOB"``, ``"symbol:GLOB"``, ``"module:GLOB"``, ``"source:GLOB"`` as rules have them,
 or ``"0xFIRST-0xEND"``, addresses of which the last is behind."""
 
+_NAMES_SHOWN = 8
 _KINDS = ("section", "symbol", "module", "source")
 _ADDRESSES = re.compile(r"(0x[0-9a-f]+)-(0x[0-9a-f]+)", re.IGNORECASE)
 
@@ -44,10 +45,11 @@ def pages_of(image: Image | Rom, where: str | Iterable[int]) -> npt.NDArray[np.u
         return page_number_array(np.concatenate([np.arange(run.start, run.stop) for run in found]))
     rule = _rule_of(where)
     if rule is None:
-        names = ", ".join(segment.name for segment in image.segments[:8])
+        names = ", ".join(segment.name for segment in image.segments[:_NAMES_SHOWN])
+        more = ", ..." if len(image.segments) > _NAMES_SHOWN else ""
         raise NoSuchPage(
-            f"no segment is named {where!r}; there are {names}, ...; or write symbol:NAME, "
-            "module:NAME, source:PATH or 0xFIRST-0xEND"
+            f"no segment is named {where!r}; there are {names}{more}; or write section:GLOB, "
+            "symbol:GLOB, module:GLOB, source:GLOB or 0xFIRST-0xEND"
         )
     if not isinstance(image, Image):
         raise InvalidArgument(f"{where}: a ROM image has only segments: open the image with it")

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
@@ -24,7 +25,7 @@ class LockTable:
         self._numbers: dict[str, tuple[int, int]] = {}
         self._guard = threading.Lock()
 
-    def number_of(self, core: Any, name: str, rank: int) -> int:
+    def number_of(self, core: Any, name: Any, rank: Any) -> int:
         """Return a name's number, a new one if it was never heard of.
 
         Raises:
@@ -92,12 +93,13 @@ class StoreLock:
         name: What it is called in errors; locks of one name count as one.
     """
 
-    def __init__(self, core: Any, table: LockTable, name: str, rank: int) -> None:
-        """Made by ``PageStore.lock``."""
+    def __init__(self, core_of: Callable[[], Any], table: LockTable, name: str, rank: int) -> None:
+        """Made by ``PageStore.lock``; ``core_of`` raises where the store is closed."""
         self.name = name
-        self._core = core
+        self._core_of = core_of
+        self._core = core_of()
         self._table = table
-        self._number = table.number_of(core, name, rank)
+        self._number = table.number_of(self._core, name, rank)
         self._lock = threading.Lock()
         self._owner: int | None = None
 
@@ -106,7 +108,9 @@ class StoreLock:
 
         Raises:
             LockOrder: That could deadlock; it is not taken.
+            Closed: The store is closed. What is held then can still be released.
         """
+        self._core_of()
         code = lib.pgs_lock_taking(self._core, self._number)
         if code == lib.PGS_E_LOCK_ORDER:
             raise self._table.conflict(self._core, self._number)

@@ -14,6 +14,7 @@ import pytest
 
 from pagestep import (
     BudgetExceeded,
+    Closed,
     DisciplineError,
     GonePage,
     Image,
@@ -211,8 +212,12 @@ def test_pins_are_all_or_none_and_counted() -> None:
         store.pin(range(5, 15))
         store.unpin(range(10))
         assert store.stats().pinned_pages == 10
+        with pytest.raises(InvalidArgument, match="not all are pinned"):
+            store.unpin([5, 20])
         store.unpin(range(5, 15))
         assert store.stats().pinned_pages == 0
+        with pytest.raises(NoSuchPage, match="page -1 does not exist"):
+            store.pin([3, -1])
 
 
 def test_under_the_verifier_luck_does_not_last() -> None:
@@ -360,6 +365,18 @@ def test_only_its_holder_releases_a_lock() -> None:
                 other.acquire()
         with other:
             pass
+
+
+def test_a_lock_goes_with_its_store() -> None:
+    store = small()
+    lock = store.lock("a")
+    with lock:
+        store.close()
+    with pytest.raises(Closed):
+        lock.acquire()
+    for name in ("", "page-in", None):
+        with small() as other, pytest.raises(InvalidArgument, match="must be a name"):
+            other.lock(name)  # type: ignore[arg-type]
 
 
 def test_an_atomic_section_waits_for_no_lock_that_is_held_across_faults() -> None:

@@ -88,7 +88,8 @@ uint32_t pgs_heap_object(const pgs_heap *heap);
 int pgs_heap_alloc(pgs_heap *heap, uint64_t size_bytes, uint32_t align_bytes, uint64_t *block_ret);
 
 /* Frees a block. Pages that are free from end to end afterwards take no RAM
- * (pgs_forget); of a non-paged heap the block's bytes are overwritten with
+ * (pgs_forget), but for those freed in an atomic section or by the pager, which keep it
+ * until their place is freed another time; of a non-paged heap the block's bytes are overwritten with
  * 0xDD. Nothing is changed by an error: PGS_E_HEAP_DOUBLE_FREE,
  * PGS_E_HEAP_NOT_A_BLOCK, and PGS_E_HEAP_OVERRUN where bytes behind the block
  * were written through its address. A handle is told from those that come
