@@ -8,7 +8,7 @@
  * A level's candidate is the oldest arrival that was not used since it was
  * last looked at; among the levels the greatest weighted idle time decides. So
  * the victim's is not the greatest of all: over the recorded boot it is above a
- * 16th of that in seven evictions of ten and more, and above a 256th in 97 of a
+ * 16th of that in two evictions of three, and above a 256th in 97 of a
  * hundred and more (bench/bench_levels.py, PGS_STORE_AUDIT).
  */
 #include "store/evict_policy.h"
