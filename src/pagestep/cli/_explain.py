@@ -10,8 +10,9 @@ import click
 
 from pagestep import Explanation, RuleSet, decide
 
-from ._inspect import image_options, open_image, rules_option, symbol_option
+from ._inspect import image_options, open_image, symbol_option
 from ._output import console, print_json, table
+from ._rules import rules_option
 
 __all__ = ["explain"]
 
