@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from pagestep import Level, Rom
+from pagestep.cli._output import console
 
 from ..image import builders
 from ..tags.compilers import TOOLCHAINS
@@ -72,6 +73,41 @@ def test_it_says_what_decided_and_what_it_beat(elf: Path, rules: Path) -> None:
     assert "page 0: PINNED, which irq_entry forces; always, balanced in ROM, down to hot" in lines
     plain = run("explain", elf, "0").stdout
     assert "there are neither rules nor tags" in plain
+
+
+def test_a_section_is_told_in_sum(elf: Path, rules: Path) -> None:
+    found = run_json("explain", elf, ".text", "--rules", rules)
+    level = found["decisions"][0]
+    assert (found["owner"], level["value"], level["line"]) == (".text", "NORMAL", 1)
+    normal, pinned = found["asked"]
+    assert (normal["value"], normal["line"], normal["pages"]) == ("NORMAL", 1, 3)
+    assert (normal["owners"], normal["bytes"]) == (2, 3 * 4096 - 64), "a symbol, and the rest"
+    assert (pinned["value"], pinned["line"], pinned["pages"]) == ("PINNED", 5, 1)
+    assert (pinned["owners"], pinned["bytes"]) == (1, 64)
+    assert found["forced_pages"] == 1
+    [forcing] = found["forcing"]
+    assert (forcing["owner"], forcing["line"], forcing["pages"]) == ("irq_entry", 5, 1)
+    shown = run("explain", elf, ".text", "--rules", rules).stdout
+    assert "for .text, as most of its bytes ask:" in shown
+    assert "pages that are more careful than NORMAL: 1" in shown
+    [line] = [line for line in shown.splitlines() if line.startswith("irq_entry")]
+    assert f"PINNED by rule {rules}:5" in line
+
+
+@pytest.mark.parametrize("width", [40, 80])
+@pytest.mark.parametrize("where", [".text", "irq_entry"])
+def test_a_narrow_terminal_cuts_no_place(
+    elf: Path, monkeypatch: pytest.MonkeyPatch, where: str, width: int
+) -> None:
+    monkeypatch.chdir(elf.parent)
+    name = "rules-of-a-kernel.toml"
+    Path(name).write_text(RULES)
+    monkeypatch.setattr(console, "_width", width)
+    shown = run("explain", elf.name, where, "--rules", name).stdout
+    # The decision with what it beat, and once in a table at least.
+    assert shown.replace("\n", "").count(f"{name}:5") >= (1 if where == ".text" else 2)
+    assert shown.replace("\n", "").count(f"{name}:1") >= 2
+    assert hex(BASE + 16) in shown or where == ".text"
 
 
 def test_inspect_with_rules(elf: Path, rules: Path) -> None:

@@ -28,12 +28,13 @@ def rules(tmp_path: Path) -> Path:
 @pytest.fixture(params=["inspect", "check", "replay", "rom build"])
 def command(request: pytest.FixtureRequest, tmp_path: Path) -> list[object]:
     """A command that takes rules, with what else it must have."""
+    name = str(request.param)
     elf = build(tmp_path, "x86_64")
-    more = {
+    more: dict[str, list[object]] = {
         "check": ["--no-default-roots", "--root", "direct"],
         "rom build": ["-o", tmp_path / "out.rom"],
     }
-    return [*request.param.split(), elf, *more.get(request.param, [])]
+    return [*name.split(), elf, *more.get(name, [])]
 
 
 def test_rules_that_match_nothing_are_named(command: list[object], rules: Path) -> None:
@@ -41,12 +42,12 @@ def test_rules_that_match_nothing_are_named(command: list[object], rules: Path) 
     assert shown.exit_code == 0, shown.output
     assert f"{rules}:1: this rule matches nothing: " in shown.stdout
     rules.write_text(IDLE * 7)
-    shown = run(*command, "--rules", rules).stdout
+    several = run(*command, "--rules", rules).stdout
     if command[0] == "inspect":
-        assert shown.count("this rule matches nothing") == 7
+        assert several.count("this rule matches nothing") == 7
     else:
-        assert shown.count("this rule matches nothing") == 5
-        assert "and 2 rules more: `pagestep inspect` lists them" in shown
+        assert several.count("this rule matches nothing") == 5
+        assert "and 2 rules more: `pagestep inspect` lists them" in several
 
 
 def test_a_file_without_rules_is_named(command: list[object], rules: Path) -> None:
