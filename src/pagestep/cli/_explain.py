@@ -17,7 +17,7 @@ from ._rules import rules_option
 __all__ = ["explain"]
 
 _OWNERS_SHOWN = 20  # of a page, on a terminal
-_FORCING_SHOWN = 8
+_ASKED_SHOWN = _FORCING_SHOWN = 8
 
 
 @click.command()
@@ -96,13 +96,13 @@ def _show_sums(found: Explanation) -> None:
         ["level and who says so", "owners", "bytes", "pages"],
         [
             [str(each.wish), f"{each.owners:,}", f"{each.bytes:,}", f"{each.pages:,}"]
-            for each in found.asked[:_OWNERS_SHOWN]
+            for each in found.asked[:_ASKED_SHOWN]
         ],
         spare=1,
         cut=False,
     )
-    if len(found.asked) > _OWNERS_SHOWN:
-        console.print(f"and {len(found.asked) - _OWNERS_SHOWN:,} more: --json lists them")
+    if len(found.asked) > _ASKED_SHOWN:
+        console.print(f"and {len(found.asked) - _ASKED_SHOWN:,} more: --json lists them")
     if found.forced_pages:
         console.print(
             f"\npages that are more careful than {found.asked[0].wish.value}: "
