@@ -147,6 +147,7 @@ def check_command(
         _refuse_unmatched(found, roots, cuts)
         rules_text = suggest_rules(opened, found) if suggest else ""
         facts = check_facts(opened, policy.level, found, with_may_fault=may_fault)
+        facts["traces"] = [path.name for path in traces]
         facts["unmatched_rules"] = unmatched_facts(policy)
     if suggest is not None:
         _write(rules_text, suggest)
