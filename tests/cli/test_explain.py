@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -134,6 +135,7 @@ def test_rom_build_with_rules(elf: Path, rules: Path, tmp_path: Path) -> None:
     run_json("rom", "build", elf, "-o", out, "--rules", rules)
     with Rom.open(out) as rom:
         assert rom.levels == (Level.LAST_RESORT,)
+    assert "most careful" in run("rom", "info", out).stdout, "a segment's pages may differ"
     refused = run("rom", "build", elf, "-o", out, "--rules", rules, "--level", ".text=EAGER")
     assert_refused(refused, "--level and --rules")
     assert_refused(run("rom", "build", elf, "-o", rules, "--rules", rules), "is read")
@@ -203,6 +205,20 @@ def test_the_examples_rules(firmware: Path) -> None:
         levels = dict(zip((s.name for s in rom.segments), rom.levels, strict=True))
     assert levels[".pageable.text.eager"] == Level.EAGER, "tags hold without rules"
     assert levels[".text"] == Level.PINNED
+
+
+def test_the_documents_check_passes(
+    firmware: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.chdir(EXAMPLES)
+    document = (EXAMPLES.parents[1] / "docs" / "RULES.md").read_text(encoding="utf-8")
+    [line] = re.findall(r"^pagestep (check .*)$", document, re.MULTILINE)
+    words = [str(firmware) if word == "/tmp/firmware.elf" else word for word in line.split()]
+    assert "--no-default-roots" in words
+    shown = run(*words)
+    assert shown.exit_code == 0, shown.stdout
+    assert run("check", firmware, "--rules", "firmware.toml").exit_code == 1, "_start reaches all"
 
 
 def test_the_document_shows_what_is_printed(
