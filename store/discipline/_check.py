@@ -62,12 +62,15 @@ class Violation:
         path: The shortest way to it.
         names: Of one that is marked never to fault: data that is not PINNED and that the
             last function of the path names.
+        ends_marked: Of one that is marked never to fault: the last function of the path is
+            marked to fault, wherever it lies.
     """
 
     function: int
     pages: tuple[int, ...]
     path: tuple[Hop, ...]
     names: tuple[Named, ...] = ()
+    ends_marked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,7 +304,7 @@ class _Checker:
             trace_violations=trace_violations,
             may_fault=may_fault.mask[:count],
             no_fault_violations=self._no_fault_violations(
-                may_fault, may_fault.mask[:count] & unfaulting, data, loose_data
+                may_fault, may_fault.mask[:count] & unfaulting, data, loose_data, marked_loose
             ),
             shares=self._shares(closure, fetched),
             data_pages=_data_pages(data.pages(data.of(closure)), used & ~fetched, with_data),
@@ -408,14 +411,16 @@ class _Checker:
         functions: NDArray[np.bool_],
         data: NamedData,
         loose: NDArray[np.bool_],
+        marked: NDArray[np.bool_],
     ) -> tuple[Violation, ...]:
         """Return functions that reach what may fault, with what their path ends in."""
         found: list[Violation] = []
         wrong = loose[data.data]
         for each in self._violations(reached, functions, pages=False, backwards=True):
-            last = data.references.sources == each.path[-1].function
+            end = each.path[-1].function
+            last = data.references.sources == end
             names = [data.named(n, self._loose) for n in np.flatnonzero(last & wrong).tolist()]
-            found.append(replace(each, names=tuple(names)))
+            found.append(replace(each, names=tuple(names), ends_marked=bool(marked[end])))
         return tuple(found)
 
     def _trace_violations(self) -> Iterable[TraceViolation]:

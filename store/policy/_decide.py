@@ -172,6 +172,11 @@ class PagePolicy:
         return {level: int(counts[level]) for level in Level}
 
     @property
+    def has_tags(self) -> bool:
+        """Whether the image's own sections say levels."""
+        return bool(self._tags)
+
+    @property
     def pageable_pages(self) -> int:
         """How many pages are not PINNED, those that nobody owns among them."""
         return len(self.level) - self.pages_by_level[Level.PINNED]

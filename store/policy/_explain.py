@@ -11,6 +11,7 @@ import numpy as np
 
 from pagestep.codecs.errors import InvalidArgument, NoSuchPage
 
+from ._asked import asked_for
 from ._decisions import KEYS, Decisions, owner_name
 from ._explanation import Decision, Explanation, OwnerOnPage, PageExplained, Wish
 from ._level import CODEC_NAMES, LEVELS, ONCE, Level, Tier
@@ -41,11 +42,20 @@ def explain(policy: PagePolicy, where: int | str) -> Explanation:
     first = place.offset // page_size
     end = -(-(place.offset + max(place.size, 1)) // page_size)
     counts = np.bincount(policy.level[first:end], minlength=len(Level)).tolist()
+    asked = asked_for(
+        policy,
+        place.offset,
+        place.offset + max(place.size, 1),
+        lambda piece: _decisions(policy.decisions, piece)[0].wish,
+    )
+    # A section has many owners: what most of its bytes get is told of it.
+    piece = asked.piece if place.kind == "section" else place.piece
     decisions: tuple[Decision, ...] = ()
     owner: str | None = None
-    if place.piece != NOBODY:
-        decisions = _decisions(policy.decisions, place.piece)
-        owner = owner_name(policy.image, policy.decisions.owners, place.piece)
+    if piece != NOBODY:
+        decisions = _decisions(policy.decisions, piece)
+        owner = owner_name(policy.image, policy.decisions.owners, piece)
+        owner = str(where).strip() if place.kind == "section" else owner
     return Explanation(
         where=str(where),
         kind=place.kind,
@@ -57,6 +67,9 @@ def explain(policy: PagePolicy, where: int | str) -> Explanation:
         page_count=end - first,
         levels={level.name: counts[level] for level in Level},
         pages=tuple(_page(policy, each) for each in range(first, min(end, first + PAGES_SHOWN))),
+        asked=asked.asked,
+        forced_pages=asked.forced_pages,
+        forcing=asked.forcing,
         notes=place.notes,
     )
 
@@ -105,12 +118,9 @@ class _Finder:
         symbol = self._symbol(text)
         if symbol is not None:
             return symbol
-        for number, segment in enumerate(self._image.segments):
+        for segment in self._image.segments:
             if segment.name == text:
-                inside = np.flatnonzero((self._owners.section == number) & ~self._owners.is_fill)
-                rest = inside[self._owners.symbol_no[inside] == NOBODY]
-                chosen = [*rest[:1].tolist(), *inside[:1].tolist(), NOBODY][0]
-                return _Place("section", segment.offset, segment.size, chosen)
+                return _Place("section", segment.offset, segment.size, NOBODY)
         name, plus, distance = text.rpartition("+")
         symbol = self._symbol(name) if plus else None
         if symbol is not None:

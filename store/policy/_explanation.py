@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-__all__ = ["Decision", "Explanation", "OwnerOnPage", "PageExplained", "Wish"]
+__all__ = ["Asked", "Decision", "Explanation", "Forcing", "OwnerOnPage", "PageExplained", "Wish"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +50,38 @@ class Decision:
     key: str
     wish: Wish
     beat: tuple[Wish, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What some owners of a run of bytes ask for.
+
+    Attributes:
+        wish: The level, and who says so.
+        owners: How many they are; what a section holds beside its symbols counts as one.
+        bytes: Their bytes in the run.
+        pages: Pages of the run on which they lie.
+    """
+
+    wish: Wish
+    owners: int
+    bytes: int
+    pages: int
+
+
+@dataclass(frozen=True, slots=True)
+class Forcing:
+    """An owner that makes pages more careful than most of a run's bytes ask.
+
+    Attributes:
+        owner: A symbol's name, or a section's.
+        wish: The level, and who says so.
+        pages: How many pages it makes so.
+    """
+
+    owner: str
+    wish: Wish
+    pages: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,13 +135,17 @@ class Explanation:
         kind: "page", "address", "symbol" or "section".
         address: Virtual address of its first byte.
         size: In bytes.
-        owner: Whose decisions are told: the symbol's or section's; of a page, the owner's that
-            made it what it is. None where nobody owns a byte of it.
+        owner: Whose decisions are told: the symbol's or section's, of which these are what most
+            of its bytes get; of a page, the owner's that made it what it is. None where nobody
+            owns a byte of it.
         decisions: For each key what was decided for the owner, and what it beat.
         first_page: The first page that it lies on.
         page_count: How many pages it lies on.
         levels: How many of them have each level.
         pages: Of these pages the first 16.
+        asked: Who asks for which level in it, the most bytes first.
+        forced_pages: Of its pages, those that are more careful than most of its bytes ask.
+        forcing: The first 16 owners that make them so, the most pages first.
         notes: What else there is to know.
     """
 
@@ -123,6 +159,9 @@ class Explanation:
     page_count: int
     levels: dict[str, int]
     pages: tuple[PageExplained, ...]
+    asked: tuple[Asked, ...]
+    forced_pages: int
+    forcing: tuple[Forcing, ...]
     notes: tuple[str, ...]
 
     def facts(self) -> dict[str, Any]:
@@ -132,5 +171,18 @@ class Explanation:
             "decisions": [
                 {"key": each.key, **asdict(each.wish), "beat": [asdict(b) for b in each.beat]}
                 for each in self.decisions
+            ],
+            "asked": [
+                {
+                    **asdict(each.wish),
+                    "owners": each.owners,
+                    "bytes": each.bytes,
+                    "pages": each.pages,
+                }
+                for each in self.asked
+            ],
+            "forcing": [
+                {"owner": each.owner, **asdict(each.wish), "pages": each.pages}
+                for each in self.forcing
             ],
         }

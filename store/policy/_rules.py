@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ __all__ = ["Indirect", "Rule", "RuleSet"]
 
 _FILE_SIZE_MAX = 64 << 20
 _FILES_MAX = 1000
+_DEPTH_MAX = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,18 +151,19 @@ class _Reader:
         if self._files > _FILES_MAX:
             raise BadRules(f"{where}more than {_FILES_MAX} files are included: include fewer")
         try:
-            if path.stat().st_size > _FILE_SIZE_MAX:
-                raise BadRules(f"{where}{name} has more than 64 MiB: give a file of rules")
-            text = path.read_text(encoding="utf-8")
+            text = _content(path, f"{where}{name}").decode("utf-8")
         except OSError as error:
             raise BadRules(f"{where}cannot read {name}: {error.strerror}") from error
         except UnicodeDecodeError as error:
             raise BadRules(f"{where}{name} is not UTF-8 text: give a file of rules") from error
+        if len(self._open) == _DEPTH_MAX:
+            raise BadRules(f"{where}files include each other {_DEPTH_MAX} deep: include fewer")
         self._open.append((real, name))
         yield from self.text(text, name, path.parent)
         self._open.pop()
 
     def text(self, text: str, name: str, folder: Path) -> Iterator[RuleSet]:
+        text = text.removeprefix("\ufeff")  # editors of Windows begin a file so; TOML knows it not
         document = Document(name, text, _toml(text, name))
         for line, included in document.includes():
             path = folder / included
@@ -171,6 +174,18 @@ class _Reader:
             document.check_list("roots"),
             document.check_list("cuts"),
         )
+
+
+def _content(path: Path, called: str) -> bytes:
+    # What is no file may never end, and to open a pipe may wait for ever.
+    mode = path.stat().st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise BadRules(f"{called} is a device or a pipe: give a file of rules")
+    with path.open("rb") as file:
+        content = file.read(_FILE_SIZE_MAX + 1)
+    if len(content) > _FILE_SIZE_MAX:
+        raise BadRules(f"{called} has more than 64 MiB: give a file of rules")
+    return content
 
 
 def _toml(text: str, name: str) -> dict[str, Any]:

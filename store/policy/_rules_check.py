@@ -66,11 +66,13 @@ def _address(value: Any) -> tuple[int, int]:
             f'{_shown(value)}: must be [from, to], two numbers or texts such as "0xc0008000"'
         )
     first, end = numbers[0], numbers[1]
-    if not 0 <= first < end <= _ADDRESS_END:
-        raise _Wrong(
-            f"[{first:#x}, {end:#x}]: the second address is behind the last byte, and 64 "
-            "bits are the most"
-        )
+    shown = _shown(value)
+    if first < 0 or end < 0:
+        raise _Wrong(f"{shown}: an address is not negative")
+    if first >= _ADDRESS_END or end > _ADDRESS_END:
+        raise _Wrong(f"{shown}: an address has at most 64 bits")
+    if first >= end:
+        raise _Wrong(f"{shown}: from must be below to, which is behind the last byte")
     return first, end
 
 

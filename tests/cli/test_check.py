@@ -136,7 +136,7 @@ def test_data_that_is_not_pinned_is_reported(data_elf: Path, rules: Path) -> Non
     assert result.exit_code == 1
     line = f"{violation['site']:#x} names swapped    <- page {violation['pages'][0]} NORMAL"
     assert result.stdout.count(line) == 2, "for the closure, and for the mark"
-    assert "1 places in data are not PINNED" in result.stdout
+    assert "1 place in data is not PINNED" in result.stdout
     assert "named by the closure" in result.stdout
 
 
@@ -184,7 +184,25 @@ def test_a_report_shows_the_way_with_its_addresses(elf: Path, rules: Path) -> No
     for hop in path[1:]:
         assert f"{hop['site']:#x} calls {hop['function']}" in result.stdout
     assert f"<- page {found['violations'][0]['pages'][0]} EAGER" in result.stdout
-    assert "1 functions are marked __no_fault" in result.stdout
+    assert "1 function is marked __no_fault" in result.stdout
+
+
+def test_a_mark_to_fault_is_said_though_its_pages_are_pinned(tmp_path: Path, rules: Path) -> None:
+    marks = "__may_fault(middle);\n__no_fault(calls_pageable);\n"
+    source = f'#include "pagestep/pageable.h"\n{SOURCE}\n{marks}'
+    (tmp_path / "marks").mkdir()
+    marked = build(tmp_path / "marks", "x86_64", source)
+    rules.write_text('[[rule]]\nsection = ".nothing"\nlevel = "EAGER"\n')
+    arguments = (marked, "--rules", rules, *ROOTS, "direct")
+    found, status = run_json(*arguments)
+    assert status == 1
+    [violation] = found["no_fault_violations"]
+    assert (violation["data"], violation["ends_marked"]) == ([], True)
+    shown = run("check", *arguments).stdout
+    assert "calls middle    <- marked __may_fault" in shown
+    assert "seen in traces" not in shown
+    assert "from the cache" in shown
+    assert "of bytes" in shown
 
 
 def test_the_first_few_are_shown_or_all(elf: Path) -> None:

@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from pagestep import Level, Rom
+from pagestep.cli._output import console
 
 from ..image import builders
 from ..tags.compilers import TOOLCHAINS
@@ -74,6 +76,41 @@ def test_it_says_what_decided_and_what_it_beat(elf: Path, rules: Path) -> None:
     assert "there are neither rules nor tags" in plain
 
 
+def test_a_section_is_told_in_sum(elf: Path, rules: Path) -> None:
+    found = run_json("explain", elf, ".text", "--rules", rules)
+    level = found["decisions"][0]
+    assert (found["owner"], level["value"], level["line"]) == (".text", "NORMAL", 1)
+    normal, pinned = found["asked"]
+    assert (normal["value"], normal["line"], normal["pages"]) == ("NORMAL", 1, 3)
+    assert (normal["owners"], normal["bytes"]) == (2, 3 * 4096 - 64), "a symbol, and the rest"
+    assert (pinned["value"], pinned["line"], pinned["pages"]) == ("PINNED", 5, 1)
+    assert (pinned["owners"], pinned["bytes"]) == (1, 64)
+    assert found["forced_pages"] == 1
+    [forcing] = found["forcing"]
+    assert (forcing["owner"], forcing["line"], forcing["pages"]) == ("irq_entry", 5, 1)
+    shown = run("explain", elf, ".text", "--rules", rules).stdout
+    assert "for .text, as most of its bytes ask:" in shown
+    assert "pages that are more careful than NORMAL: 1" in shown
+    [line] = [line for line in shown.splitlines() if line.startswith("irq_entry")]
+    assert f"PINNED by rule {rules}:5" in line
+
+
+@pytest.mark.parametrize("width", [40, 80])
+@pytest.mark.parametrize("where", [".text", "irq_entry"])
+def test_a_narrow_terminal_cuts_no_place(
+    elf: Path, monkeypatch: pytest.MonkeyPatch, where: str, width: int
+) -> None:
+    monkeypatch.chdir(elf.parent)
+    name = "rules-of-a-kernel.toml"
+    Path(name).write_text(RULES)
+    monkeypatch.setattr(console, "_width", width)
+    shown = run("explain", elf.name, where, "--rules", name).stdout
+    # The decision with what it beat, and once in a table at least.
+    assert shown.replace("\n", "").count(f"{name}:5") >= (1 if where == ".text" else 2)
+    assert shown.replace("\n", "").count(f"{name}:1") >= 2
+    assert hex(BASE + 16) in shown or where == ".text"
+
+
 def test_inspect_with_rules(elf: Path, rules: Path) -> None:
     found = run_json("inspect", elf, "--rules", rules)
     assert_documented("inspect", found)
@@ -98,6 +135,7 @@ def test_rom_build_with_rules(elf: Path, rules: Path, tmp_path: Path) -> None:
     run_json("rom", "build", elf, "-o", out, "--rules", rules)
     with Rom.open(out) as rom:
         assert rom.levels == (Level.LAST_RESORT,)
+    assert "most careful" in run("rom", "info", out).stdout, "a segment's pages may differ"
     refused = run("rom", "build", elf, "-o", out, "--rules", rules, "--level", ".text=EAGER")
     assert_refused(refused, "--level and --rules")
     assert_refused(run("rom", "build", elf, "-o", rules, "--rules", rules), "is read")
@@ -167,6 +205,20 @@ def test_the_examples_rules(firmware: Path) -> None:
         levels = dict(zip((s.name for s in rom.segments), rom.levels, strict=True))
     assert levels[".pageable.text.eager"] == Level.EAGER, "tags hold without rules"
     assert levels[".text"] == Level.PINNED
+
+
+def test_the_documents_check_passes(
+    firmware: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.chdir(EXAMPLES)
+    document = (EXAMPLES.parents[1] / "docs" / "RULES.md").read_text(encoding="utf-8")
+    [line] = re.findall(r"^pagestep (check .*)$", document, re.MULTILINE)
+    words = [str(firmware) if word == "/tmp/firmware.elf" else word for word in line.split()]
+    assert "--no-default-roots" in words
+    shown = run(*words)
+    assert shown.exit_code == 0, shown.stdout
+    assert run("check", firmware, "--rules", "firmware.toml").exit_code == 1, "_start reaches all"
 
 
 def test_the_document_shows_what_is_printed(

@@ -109,7 +109,7 @@ def test_a_lowest_tier_of_hot_is_told_as_the_levels_reason(image: Image) -> None
         ("e1000_irq+59", "address", 159, "e1000_irq"),
         ("nameless+0x10", "address", 176, "nameless"),
         (".data", "section", 2 * PAGE, ".data"),
-        (".text", "section", 0, "rest of .text"),
+        (".text", "section", 0, ".text"),
         ("0x40000200", "address", PAGE, "careful"),
         ("22", "page", 22 * PAGE, None),
         (hex(BASE + 22 * PAGE + 5), "address", 22 * PAGE + 5, None),

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import tomllib
 from pathlib import Path
 
@@ -82,7 +83,7 @@ BAD: dict[str, tuple[str, int, *tuple[str, ...]]] = {
     "a long wrong list": (f"{RULE}section = {list(range(99))}", 3, "section [0, 1, 2", "..."),
     "address, one": ('[[rule]]\naddress = [1]\nlevel = "EAGER"', 2, "[1]", "[from, to]"),
     "address, words": ('[[rule]]\naddress = ["a", "b"]\nlevel = "EAGER"', 2, "[from, to]"),
-    "address, backwards": ('[[rule]]\naddress = [16, 16]\nlevel = "EAGER"', 2, "[0x10, 0x10]"),
+    "address, backwards": ('[[rule]]\naddress = [16, 16]\nlevel = "EAGER"', 2, "[16, 16]"),
     "address, too large": (f'[[rule]]\naddress = [0, {2**64 + 1}]\nlevel = "EAGER"', 2, "64 bits"),
     "address, truth": ('[[rule]]\naddress = [false, true]\nlevel = "EAGER"', 2, "[from, to]"),
     "no matcher": ('\n[[rule]]\nlevel = "EAGER"', 2, "matches nothing", "section, symbol, module"),
@@ -258,3 +259,48 @@ def test_lines_are_those_of_the_text(tables: list[list[str]]) -> None:
     known = {"quoted key", "b"}
     extra = [path for path in found if path not in expected and path != ("rule",)]
     assert all(path[-1] in known for path in extra)
+
+
+@pytest.mark.parametrize(
+    ("pair", "words"),
+    [
+        ("[5, 2]", "[5, 2]: from must be below to"),
+        ("[5, 5]", "[5, 5]: from must be below to"),
+        ("[-5, 10]", "[-5, 10]: an address is not negative"),
+        ('[0, "0x10000000000000001"]', "an address has at most 64 bits"),
+        ('["0x10000000000000000", "0x10000000000000000"]', "an address has at most 64 bits"),
+    ],
+)
+def test_each_mistake_in_addresses_is_named(pair: str, words: str) -> None:
+    with pytest.raises(BadRules, match="rules:2: address ") as caught:
+        RuleSet.parse(f'[[rule]]\naddress = {pair}\nlevel = "NORMAL"\n')
+    assert words in str(caught.value)
+
+
+def test_a_byte_order_mark_is_passed_over(tmp_path: Path) -> None:
+    path = tmp_path / "rules.toml"
+    path.write_text('[[rule]]\nsymbol = "a"\nlevel = "EAGER"\n', encoding="utf-8-sig")
+    assert [(rule.line, rule.level) for rule in RuleSet.load(path).rules] == [(1, Level.EAGER)]
+
+
+def test_what_never_ends_is_no_file_of_rules(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for path in (pipe, Path("/dev/zero")):
+        with pytest.raises(BadRules, match="a device or a pipe: give a file of rules"):
+            RuleSet.load(path)
+    huge = tmp_path / "huge.toml"
+    with huge.open("wb") as file:
+        file.truncate((64 << 20) + 1)
+    with pytest.raises(BadRules, match="more than 64 MiB"):
+        RuleSet.load(huge)
+
+
+def test_includes_that_are_too_deep_are_refused(tmp_path: Path) -> None:
+    for depth in range(64):
+        (tmp_path / f"{depth}.toml").write_text(f'include = "{depth + 1}.toml"\n')
+    last = tmp_path / "64.toml"
+    last.write_text("")
+    assert RuleSet.load(tmp_path / "1.toml").rules == ()
+    with pytest.raises(BadRules, match=r"63\.toml:1: files include each other 64 deep"):
+        RuleSet.load(tmp_path / "0.toml")

@@ -16,8 +16,9 @@ from pagestep.store.discipline import Check, Declared, InterruptPages, check, su
 from pagestep.store.policy import PagePolicy, fault_marks
 
 from ._check_report import check_facts, show_check
-from ._inspect import image_options, open_image, rules_option, symbol_option
+from ._inspect import image_options, open_image, symbol_option
 from ._output import console, keep_apart, print_json, stages
+from ._rules import rules_option, show_idle_rules, unmatched_facts
 from ._trace import naming, trace_of
 
 __all__ = ["check_command"]
@@ -146,6 +147,8 @@ def check_command(
         _refuse_unmatched(found, roots, cuts)
         rules_text = suggest_rules(opened, found) if suggest else ""
         facts = check_facts(opened, policy.level, found, with_may_fault=may_fault)
+        facts["traces"] = [path.name for path in traces]
+        facts["unmatched_rules"] = unmatched_facts(policy)
     if suggest is not None:
         _write(rules_text, suggest)
     if as_json:
@@ -153,6 +156,7 @@ def check_command(
     elif suggest != "-":
         if policy.is_plain:
             console.print("there are neither rules nor tags: every page is NORMAL")
+        show_idle_rules(rules, policy)
         show_check(facts, everything=everything)
         if suggest:
             console.print(f"\nrules that mend it: {suggest}")

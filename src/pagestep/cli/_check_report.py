@@ -38,6 +38,7 @@ _DATA_PAGES = {
     "traced": "seen in traces",
     "joined": "both together",
 }
+_OF_TRACES = ("trace", "traced", "joined")
 _NAMES = "NAMES"  # how a path of a report goes on in data
 
 
@@ -94,6 +95,7 @@ def check_facts(
             {
                 **_violation(functions, each, level),
                 "data": [_data(named, level) for named in each.names],
+                "ends_marked": each.ends_marked,
             }
             for each in found.no_fault_violations
         ],
@@ -164,33 +166,38 @@ def _hop(functions: Functions, hop: Hop) -> dict[str, Any]:
 
 def show_check(facts: dict[str, Any], *, everything: bool) -> None:
     """Print a report."""
-    kept = ", known from before" if facts["cached"] else ""
+    kept = ", from the cache" if facts["cached"] else ""
     console.print(
-        f"{facts['functions']:,} functions of {facts['arch']}, {facts['edges']:,} ways from one "
-        f"to another{kept}"
+        f"{_count(facts['functions'], 'function')} of {facts['arch']}, "
+        f"{_count(facts['edges'], 'way')} from one to another{kept}"
     )
     starts = ", ".join(f"{what} {len(names)}" for what, names in facts["roots"].items())
     console.print(f"start: {starts}; not entered: {len(facts['cuts_met'])} that are called")
     _show_doubts(facts)
-    _show_shares(facts["shares"])
-    _show_data_pages(facts["data_pages"])
+    has_traces = bool(facts["traces"])
+    _show_shares(facts["shares"], has_traces)
+    _show_data_pages(facts["data_pages"], has_traces)
     _show_violations(
-        "functions are not PINNED, and reached from where no fault may happen",
+        "function",
+        "not PINNED, and reached from where no fault may happen",
         facts["violations"],
         everything,
     )
     _show_violations(
-        "places in data are not PINNED, and named by functions reached from there",
+        "place in data",
+        "not PINNED, and named by functions reached from there",
         [_leading_to(each, each) for each in facts["data_violations"]],
         everything,
     )
     _show_violations(
-        "functions are marked __may_fault, and reached from where no fault may happen",
+        "function",
+        "marked __may_fault, and reached from where no fault may happen",
         facts["marked_violations"],
         everything,
     )
     _show_violations(
-        "functions are marked __no_fault, and able to touch a page that is not PINNED",
+        "function",
+        "marked __no_fault, and able to touch a page that may fault",
         [
             _leading_to(each, each["data"][0]) if each["data"] else each
             for each in facts["no_fault_violations"]
@@ -199,7 +206,9 @@ def show_check(facts: dict[str, Any], *, everything: bool) -> None:
     )
     _show_trace_violations(facts["trace_violations"], everything)
     if facts["may_fault"]:
-        console.print(f"\n{facts['may_fault_functions']:,} functions may touch pageable memory:")
+        console.print(
+            f"\n{_count(facts['may_fault_functions'], 'function')} may touch pageable memory:"
+        )
         _show_names([each["function"] for each in facts["may_fault"]], everything)
     if facts["ok"]:
         console.print("\nall that it found is PINNED")
@@ -209,23 +218,24 @@ def _show_doubts(facts: dict[str, Any]) -> None:
     """Print what the report cannot know."""
     if facts["undeclared_calls"]:
         console.print(
-            f"{facts['undeclared_calls']:,} calls by pointer in {len(facts['undeclared']):,} of "
-            "the functions reached are not declared: what they call is not followed"
+            f"calls by pointer that are not declared: {facts['undeclared_calls']:,}, in "
+            f"{_count(len(facts['undeclared']), 'function')} reached: what they call is not "
+            "followed"
         )
     if facts["unsized_functions"]:
         console.print(
-            f"{facts['unsized_functions']:,} functions have no size: each is taken to reach up to "
-            "the next symbol"
+            f"functions without a size, each taken to reach up to the next symbol: "
+            f"{facts['unsized_functions']:,}"
         )
     if facts["outside_calls"]:
-        console.print(f"{facts['outside_calls']:,} calls go to what is no function")
+        console.print(f"calls that go to what is no function: {facts['outside_calls']:,}")
     for glob in facts["unmatched"]:
         console.print(f"declared, and not in the image: {glob}")
     for note in facts["notes"]:
         console.print(note)
 
 
-def _show_shares(shares: dict[str, dict[str, int]]) -> None:
+def _show_shares(shares: dict[str, dict[str, int]], has_traces: bool) -> None:
     whole = shares["text"]
 
     def part(name: str, what: str) -> str:
@@ -234,7 +244,7 @@ def _show_shares(shares: dict[str, dict[str, int]]) -> None:
     console.print()
     table(
         "Text",
-        ["what", "functions", "bytes", "", "pages", ""],
+        ["what", "functions", "bytes", "of bytes", "pages", "of pages"],
         [
             [
                 _SHARES[name],
@@ -245,24 +255,37 @@ def _show_shares(shares: dict[str, dict[str, int]]) -> None:
                 part(name, "pages"),
             ]
             for name, share in shares.items()
+            if has_traces or name not in _OF_TRACES
         ],
     )
 
 
-def _show_data_pages(pages: dict[str, int | None]) -> None:
+def _show_data_pages(pages: dict[str, int | None], has_traces: bool) -> None:
     if pages["named"] is None:
         console.print("data that functions name is left out")
-    rows = [[_DATA_PAGES[name], f"{count:,}"] for name, count in pages.items() if count is not None]
+    rows = [
+        [_DATA_PAGES[name], f"{count:,}"]
+        for name, count in pages.items()
+        if count is not None and (has_traces or name not in _OF_TRACES)
+    ]
     if pages["joined"]:
         console.print()
         table("Data", ["what", "pages"], rows)
 
 
-def _show_violations(what: str, violations: list[dict[str, Any]], everything: bool) -> None:
+def _count(count: int, what: str) -> str:
+    """Return a number and what is counted: a thing, or ``thing in something``."""
+    noun, _, rest = what.partition(" ")
+    return f"{count:,} {noun}{'' if count == 1 else 's'}{f' {rest}' if rest else ''}"
+
+
+def _show_violations(
+    what: str, fault: str, violations: list[dict[str, Any]], everything: bool
+) -> None:
     """Print paths; what one function goes on in shares all of its path but the end."""
     if not violations:
         return
-    console.print(f"\n{len(violations):,} {what}:")
+    console.print(f"\n{_count(len(violations), what)} {_are(len(violations))} {fault}:")
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for violation in violations:
         key = tuple((hop["address"], hop["site"]) for hop in violation["path"][:-1])
@@ -277,9 +300,15 @@ def _show_violations(what: str, violations: list[dict[str, Any]], everything: bo
                 for page, level in zip(violation["pages"], violation["levels"], strict=True)
             )
             where = f"    <- page {pages}" if pages else ""
+            if violation.get("ends_marked"):
+                where = "    <- marked __may_fault"
             console.print(f"  {_step(violation['path'][-1])}{where}")
         _say_more(len(group) - _FUNCTIONS_SHOWN, "from there", everything)
     _say_more(len(groups) - _GROUPS_SHOWN, "functions that go on in such", everything)
+
+
+def _are(count: int) -> str:
+    return "is" if count == 1 else "are"
 
 
 def _leading_to(violation: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
@@ -305,7 +334,10 @@ def _step(hop: dict[str, Any]) -> str:
 def _show_trace_violations(violations: list[dict[str, Any]], everything: bool) -> None:
     if not violations:
         return
-    console.print(f"\n{len(violations):,} pages in use where no fault may happen are not PINNED:")
+    console.print(
+        f"\n{_count(len(violations), 'page')} in use where no fault may happen "
+        f"{_are(len(violations))} not PINNED:"
+    )
     for each in _first(violations, _NAMES_SHOWN, everything):
         names = each["functions"]
         holds = f", {', '.join(names[:3])}" if names else ""

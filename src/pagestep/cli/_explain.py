@@ -10,12 +10,14 @@ import click
 
 from pagestep import Explanation, RuleSet, decide
 
-from ._inspect import image_options, open_image, rules_option, symbol_option
+from ._inspect import image_options, open_image, symbol_option
 from ._output import console, print_json, table
+from ._rules import rules_option
 
 __all__ = ["explain"]
 
 _OWNERS_SHOWN = 20  # of a page, on a terminal
+_ASKED_SHOWN = _FORCING_SHOWN = 8
 
 
 @click.command()
@@ -60,13 +62,16 @@ def _show(found: Explanation) -> None:
     if found.owner is None:
         console.print("nobody owns it: alignment fill, or zeros between what is loaded")
     else:
-        console.print(f"\nfor {found.owner}:")
+        most = ", as most of its bytes ask" if len(found.asked) > 1 else ""
+        console.print(f"\nfor {found.owner}{most if found.kind == 'section' else ''}:")
     for decision in found.decisions:
         console.print(f"  {decision.key:12} {decision.wish}")
         for wish in decision.beat:
             console.print(f"  {'':12} before {wish}")
     levels = ", ".join(f"{name} {count:,}" for name, count in found.levels.items() if count)
     console.print(f"\npages by level: {levels}")
+    if found.page_count > 1:
+        _show_sums(found)
     if found.kind == "section":
         return
     for page in found.pages:
@@ -76,8 +81,38 @@ def _show(found: Explanation) -> None:
             f"down to {page.lowest_tier}"
         )
         rows = [[o.name, f"{o.address:#x}", f"{o.size:,}", o.wish] for o in page.owners]
-        table("", ["owner", "address", "bytes", "asks for"], rows[:_OWNERS_SHOWN])
+        table("", ["owner", "address", "bytes", "asks for"], rows[:_OWNERS_SHOWN], spare=2)
         if len(rows) > _OWNERS_SHOWN:
             console.print(f"and {len(rows) - _OWNERS_SHOWN:,} owners more: --json lists them")
     if len(found.pages) < found.page_count:
         console.print(f"\nand {found.page_count - len(found.pages):,} pages more")
+
+
+def _show_sums(found: Explanation) -> None:
+    """Print who asks for what in it, and who makes pages more careful than most of it asks."""
+    console.print()
+    table(
+        "What its bytes ask for, the most first",
+        ["level and who says so", "owners", "bytes", "pages"],
+        [
+            [str(each.wish), f"{each.owners:,}", f"{each.bytes:,}", f"{each.pages:,}"]
+            for each in found.asked[:_ASKED_SHOWN]
+        ],
+        spare=1,
+        cut=False,
+    )
+    if len(found.asked) > _ASKED_SHOWN:
+        console.print(f"and {len(found.asked) - _ASKED_SHOWN:,} more: --json lists them")
+    if found.forced_pages:
+        console.print(
+            f"\npages that are more careful than {found.asked[0].wish.value}: "
+            f"{found.forced_pages:,}\n"
+        )
+        table(
+            "Who forces them, the most pages first",
+            ["owner", "pages", "asks for"],
+            [
+                [each.owner, f"{each.pages:,}", str(each.wish)]
+                for each in found.forcing[:_FORCING_SHOWN]
+            ],
+        )

@@ -13,12 +13,12 @@ from pagestep import Image, Level, PagePolicy, RuleSet, Segment, decide, show_si
 from pagestep.store.image import ARCHES
 
 from ._output import console, number, print_json, table
+from ._rules import rules_option, show_idle_rules, unmatched_facts
 
 __all__ = [
     "image_options",
     "inspect",
     "open_image",
-    "rules_option",
     "segment_facts",
     "symbol_option",
 ]
@@ -51,17 +51,6 @@ def symbol_option(command: Any) -> Any:
         "--system-map",
         type=click.Path(),
         help="A System.map, or an ELF file, with the image's symbols.",
-    )(command)
-
-
-def rules_option(command: Any) -> Any:
-    """Add the option that gives a file of rules."""
-    return click.option(
-        "--rules",
-        "rules",
-        type=click.Path(path_type=Path),
-        metavar="FILE",
-        help="Rules, in TOML: what may leave RAM, and how gladly.",
     )(command)
 
 
@@ -104,15 +93,7 @@ def _policy_facts(policy: PagePolicy) -> dict[str, Any]:
             }
             for each in sharing.forced_by
         ],
-        "unmatched_rules": [
-            {
-                "file": each.rule.file,
-                "line": each.rule.line,
-                "reason": each.reason,
-                "is_partial": each.is_partial,
-            }
-            for each in policy.unmatched
-        ],
+        "unmatched_rules": unmatched_facts(policy),
     }
 
 
@@ -172,10 +153,11 @@ def inspect(
     )
     if not policy.is_plain:
         _show_policy(found)
+    show_idle_rules(rules, policy, shown_max=None)
 
 
 def _show_policy(found: dict[str, Any]) -> None:
-    """Print the levels, what sharing of pages costs, and rules that match nothing."""
+    """Print the levels, and what sharing of pages costs."""
     pages = found["pages"]
     console.print()
     table(
@@ -206,6 +188,3 @@ def _show_policy(found: dict[str, Any]) -> None:
                 for each in found["sharing_forced_by"][:_OWNERS_SHOWN]
             ],
         )
-    for each in found["unmatched_rules"]:
-        what = "matches less than it says" if each["is_partial"] else "matches nothing"
-        console.print(f"{each['file']}:{each['line']}: this rule {what}: {each['reason']}")

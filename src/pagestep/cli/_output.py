@@ -39,6 +39,8 @@ console = Console(
 )
 
 _PROGRESS_AFTER_S = 1.0
+_GAP = 2  # between columns
+_NAME_WIDTH_MIN = 12  # a name that is cut shorter says nothing
 
 
 class _Failure(click.ClickException):
@@ -124,15 +126,56 @@ def print_json(value: dict[str, Any]) -> None:
     click.echo(json.dumps(value, indent=2))
 
 
-def table(title: str, columns: list[str], rows: list[list[str]]) -> None:
-    """Print a table: the first column to the left, the others, which are numbers, to the right."""
-    shown = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+def table(
+    title: str, columns: list[str], rows: list[list[str]], *, spare: int = 0, cut: bool = True
+) -> None:
+    """Print a table: the first column to the left, the others, which are numbers, to the right.
+
+    Where a terminal is too narrow, names in the first column are cut, and nothing else is: what
+    stands in the others (an address, a file and line) is of no use by halves.
+
+    Args:
+        title: Printed above; may be empty.
+        columns: Their headers.
+        rows: As many cells each.
+        spare: A column that is left out before more is lost; 0: none.
+        cut: Whether the first column may be cut.
+    """
+    room = _room(columns, rows)
+    needed = max((len(row[0]) for row in rows), default=0)
+    if spare and room < (min(needed, _NAME_WIDTH_MIN) if cut else needed):
+        columns, rows = _without(columns, spare), [_without(row, spare) for row in rows]
+        room = _room(columns, rows)
+    if room < (min(needed, _NAME_WIDTH_MIN) if cut else needed):
+        _print_as_lines(title, columns, rows)
+        return
+    rows = [[row[0] if len(row[0]) <= room else row[0][: room - 1] + "…", *row[1:]] for row in rows]
+    shown = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0))
     for i, column in enumerate(columns):
         shown.add_column(column, justify="left" if i == 0 else "right", no_wrap=True)
     for row in rows:
         shown.add_row(*row)
     console.print(title, style="italic")
     console.print(shown)
+
+
+def _room(columns: list[str], rows: list[list[str]]) -> int:
+    """Return how many letters the other columns leave to the first."""
+    others = zip(*([columns, *rows]), strict=True)
+    return console.width - sum(max(map(len, each)) + _GAP for each in list(others)[1:]) - _GAP
+
+
+def _without(cells: list[str], index: int) -> list[str]:
+    return cells[:index] + cells[index + 1 :]
+
+
+def _print_as_lines(title: str, columns: list[str], rows: list[list[str]]) -> None:
+    """Print each row as lines, which a terminal breaks where it must, and loses nothing of."""
+    console.print(title, style="italic")
+    for row in rows:
+        console.print(row[0], soft_wrap=True)
+        for column, cell in zip(columns[1:], row[1:], strict=True):
+            console.print(f"  {column}: {cell}", soft_wrap=True)
 
 
 @contextmanager

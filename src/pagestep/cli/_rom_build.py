@@ -9,14 +9,15 @@ from typing import Any
 
 import click
 
-from pagestep import Level, RomImage, RomPlan, RuleSet, build_rom, decide, show_size
+from pagestep import Level, PagePolicy, RomImage, RomPlan, RuleSet, build_rom, decide, show_size
 from pagestep.store import WrittenBeside
 from pagestep.store.rom import read_private_key
 from pagestep.store.rom.output import FORMATS, render
 
-from ._inspect import image_options, open_image, rules_option, symbol_option
+from ._inspect import image_options, open_image, symbol_option
 from ._output import console, keep_apart, number, print_json, stages, table
 from ._rom_read import codec_facts, codec_rows
+from ._rules import rules_option, show_idle_rules
 from ._trace import trace_of
 
 __all__ = ["rom_build"]
@@ -80,6 +81,14 @@ def _write(built: RomImage, outputs: dict[str, Path], options: dict[str, Any]) -
         for name, path in outputs.items():
             content = render(built.data, name, **options)
             files.enter_context(WrittenBeside(path)).write(content)
+
+
+def _refuse_unaligned(load_address: int, page_size: int) -> None:
+    if load_address % page_size:
+        raise click.BadParameter(
+            f"{load_address:#x}: pages that are used in place need a multiple of {page_size}",
+            param_hint="--load-addr",
+        )
 
 
 def _found(built: RomImage, outputs: dict[str, Path]) -> dict[str, Any]:
@@ -211,9 +220,10 @@ def rom_build(
         trace_of(trace, opened) if trace else nullcontext() as events,
         stages() as progress,
     ):
+        decided = _levels(levels) if levels else decide(opened, given)
         plan = RomPlan(
             codecs=_names(codecs),
-            levels=_levels(levels) if levels else decide(opened, given),
+            levels=decided,
             in_place=in_place,
             leave_out=leave_out,
             trace=events,
@@ -229,11 +239,8 @@ def rom_build(
             "byteorder": None if opened.arch.endswith("eb") else opened.byteorder,
             "align": opened.page_size if in_place else 8,
         }
-        if in_place and options["load_address"] % opened.page_size:
-            raise click.BadParameter(
-                f"{load_addr}: pages that are used in place need a multiple of {opened.page_size}",
-                param_hint="--load-addr",
-            )
+        if in_place:
+            _refuse_unaligned(options["load_address"], opened.page_size)
         for each in outputs:
             render(b"\0", each, **options)  # so that a wrong option is not found minutes later
         built = build_rom(opened, plan, threads=threads, progress=progress)
@@ -242,3 +249,5 @@ def rom_build(
         print_json(_found(built, outputs))
     else:
         _show(built, outputs)
+        if isinstance(decided, PagePolicy):
+            show_idle_rules(rules, decided)

@@ -90,7 +90,7 @@ def rom_info(rom: Path, as_json: bool) -> None:
     console.print()
     table(
         "Segments",
-        ["name", "address", "size", "pages", "flags", "level"],
+        ["name", "address", "size", "pages", "flags", "most careful"],
         [
             [
                 each["name"],
