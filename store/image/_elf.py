@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 """The headers of an ELF file as plain numbers, checked against the file's size.
 
-This module, ``_arm`` and ``_debug`` are all that call pyelftools. It uses that library's structures and not
-its section and segment objects, which read what they describe as they are made: a
-hostile file could steer them. Whatever it raises becomes ``BadImage`` here.
+This module, ``_arm`` and ``_debug`` are all that call pyelftools. It uses that library's
+structures and not its section and segment objects, which read what they describe as they are
+made: a hostile file could steer them. Whatever it raises becomes ``BadImage`` here.
 """
 
 from __future__ import annotations
