@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 """The headers of an ELF file as plain numbers, checked against the file's size.
 
-This module and ``_debug`` are all that call pyelftools. It uses that library's structures and not
-its section and segment objects, which read what they describe as they are made: a
-hostile file could steer them. Whatever it raises becomes ``BadImage`` here.
+This module, ``_arm`` and ``_debug`` are all that call pyelftools. It uses that library's
+structures and not its section and segment objects, which read what they describe as they are
+made: a hostile file could steer them. Whatever it raises becomes ``BadImage`` here.
 """
 
 from __future__ import annotations
@@ -368,7 +368,7 @@ def _arch(parser: _Parser) -> str:
     if arch in _LITTLE_ENDIAN_FIRST and parser.byteorder == "big":
         return arch + "eb"
     # Thumb code is entered at an odd address. A whole image of it is Cortex-M firmware, or a
-    # kernel built for Thumb-2.
+    # kernel built for Thumb-2. Where there is no entry, _arm knows better.
     if arch == "arm" and parser.header["e_entry"] & 1:
         return "thumb"
     return arch

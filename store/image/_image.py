@@ -18,6 +18,7 @@ from pagestep.codecs.closing import Closing
 from pagestep.codecs.errors import BadImage, Closed, InvalidArgument, NoSuchPage
 from pagestep.store._size import parse_size, show_size
 
+from ._arm import with_arm_state
 from ._boot import boot_format, find_base
 from ._btf import Btf, find_btf
 from ._debug import SourceRanges, source_ranges
@@ -177,7 +178,7 @@ class Image(Closing):
     ) -> Image:
         source, kernel = unpacked.source, unpacked.kernel
         if unpacked.is_elf:
-            elf = read_elf(source)
+            elf = with_arm_state(read_elf(source))
             layout = elf_layout(elf, page_size=page_size, base=base, max_size=max_size)
             return cls(unpacked, layout, elf, arch or elf.arch, elf.byteorder, system_map)
         if kernel is None and base is None and not raw:

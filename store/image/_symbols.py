@@ -166,7 +166,7 @@ def elf_symbols(elf: Elf, section_addresses: NDArray[np.uint64]) -> Symbols:
         return Symbols.none()
     order = "<" if elf.byteorder == "little" else ">"
     raw = read_table(elf, table, order)
-    strings = _read_strings(elf, table)
+    strings = read_strings(elf, table)
     sections = raw["shndx"].astype(np.int64)
     kinds = raw["info"] & 15
     starts = raw["name"].astype(np.int64)
@@ -228,7 +228,12 @@ def read_table(elf: Elf, table: Section, order: str) -> NDArray[np.void]:
     return np.frombuffer(data, form, len(data) // form.itemsize)
 
 
-def _read_strings(elf: Elf, table: Section) -> bytes:
+def read_strings(elf: Elf, table: Section) -> bytes:
+    """Return the names of a symbol table.
+
+    Raises:
+        BadImage: They lie outside the file.
+    """
     if not 0 < table.link < len(elf.sections):
         raise BadImage(
             f"{elf.source.name}: symbol table {table.name} takes its names from section "

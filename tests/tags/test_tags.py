@@ -13,7 +13,7 @@ from pagestep.store.policy import fault_marks
 
 from ..image import builders
 from ..rom.programs import tool
-from .compilers import TOOLCHAINS, Toolchain
+from .compilers import FRAGMENT, TOOLCHAINS, Toolchain
 
 KINDS = {
     "last_resort": Level.LAST_RESORT,
@@ -170,6 +170,21 @@ def test_marks_move_with_their_image(source: Path, tmp_path: Path) -> None:
         with Image.open(path, base=0x7000_0000_0000) as image:
             check_marks(image)
             assert min(fault_marks(image)[0]) >= 0x7000_0000_0000
+
+
+@pytest.mark.parametrize("name", ["gcc-pie", "clang-lld-pie"])
+def test_a_hosted_program_has_no_segment_of_code_that_is_written(
+    name: str, source: Path, tmp_path: Path
+) -> None:
+    toolchain = TOOLCHAINS[name]
+    source.write_text(source.read_text().partition("void _start")[0])
+    program = tmp_path / "program"
+    # The linker warns of one, and run() takes no warning.
+    flags = f"-O1 {toolchain.link_flags} -I{include_folder()} -Wl,-T,{FRAGMENT}"
+    toolchain.run(*flags.split(), source, "-o", program)
+    with Image.open(program) as image:
+        check_levels(image, whole_pages=True)
+        check_marks(image)
 
 
 def test_page_size_of_the_fragment(source: Path, tmp_path: Path) -> None:
