@@ -27,6 +27,7 @@ from ._roots import FIRMWARE, default_cuts, linux_roots
 
 Progress = Callable[[str, int, int], None]
 _VECTORS_MAX = 256
+_NOT_DECODED_MAX = 0.1  # of the functions' bytes; real kernels have far less
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,8 +314,19 @@ class _Checker:
             resident_data=resident_data,
             resident_pages=tuple(np.flatnonzero((fetched | used) & ~pinned_so).tolist()),
             unmatched=tuple(dict.fromkeys(network.unmatched)),
-            notes=(*self._graph.notes, *network.notes, *self._notes),
+            notes=(*self._doubts(), *self._graph.notes, *network.notes, *self._notes),
         )
+
+    def _doubts(self) -> Iterable[str]:
+        """Yield why the code may be that of another instruction set."""
+        graph, arch = self._graph, self._image.arch
+        remedy = f"is this really {arch} code? give --arch"
+        size = int(graph.functions.sizes().sum())
+        if graph.not_decoded_bytes > _NOT_DECODED_MAX * size:
+            share = graph.not_decoded_bytes / size
+            yield f"{share:.0%} of the functions' bytes are no instructions: {remedy}"
+        if len(graph.functions) > 1 and not len(graph.edges):
+            yield f"no function of {len(graph.functions):,} leads to another: {remedy}"
 
     # Where it starts
 

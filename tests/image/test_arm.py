@@ -6,9 +6,11 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pagestep import Image
+from pagestep.store.discipline import Declared, check
 
 from ..rom.programs import tool
 from . import builders as b
@@ -54,6 +56,15 @@ def test_programs_without_an_entry(
         subprocess.run([stripper, str(program)], check=True, timeout=60)
     with Image.open(program) as image:
         assert image.arch == arch
+
+
+def test_a_check_of_the_wrong_instruction_set_says_so(tmp_path: Path) -> None:
+    program = built(tmp_path, "-mcpu=cortex-m3 -fno-inline", link=True)
+    for arch, doubts in (("arm", True), (None, False)):
+        with Image.open(program, arch=arch) as image:
+            level = np.zeros(image.page_count, np.uint8)
+            found = check(image, level, Declared(roots=("more",)))
+        assert any("is this really arm code? give --arch" in each for each in found.notes) == doubts
 
 
 @pytest.mark.parametrize("link", [True, False])

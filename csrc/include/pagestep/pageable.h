@@ -17,7 +17,9 @@
  *
  * A section holds code, data or constants, never two of them: so there are
  * three tags of each level. One thing has one tag; compilers refuse a second
- * one. Uninitialised data that is tagged takes bytes in the file.
+ * one. Uninitialised data that is tagged takes bytes in the file. Of a function's
+ * tag on a variable they only warn (noinline is ignored): it then lies in code,
+ * which may not be written.
  *
  * A tagged function is not inlined, for then it would be where its caller is.
  *
