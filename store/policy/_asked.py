@@ -59,30 +59,28 @@ def asked_for(
     _, firsts, groups = np.unique(keys, axis=1, return_index=True, return_inverse=True)
     groups = groups.reshape(-1)
     sizes = np.minimum(owners.end[pieces], end) - np.maximum(owners.start[pieces], offset)
-    found: list[tuple[int, Asked]] = []
-    for group, first in enumerate(firsts.tolist()):
-        mine = groups == group
-        inside = pieces[mine]
-        pages = _pages(policy, inside, offset // page_size, -(-end // page_size))
-        asked = Asked(
-            wish=wish_of(int(pieces[first])),
-            owners=len(np.unique(owners.symbol_no[inside])),
-            bytes=int(sizes[mine].sum()),
-            pages=pages,
-        )
-        found.append((int(pieces[first]), asked))
+    first_page, end_page = offset // page_size, -(-end // page_size)
+    low, high = np.searchsorted(policy.pairs.page, [first_page, end_page]).tolist()
+    page, on_page = policy.pairs.page[low:high], policy.pairs.piece[low:high]
+    inside = np.isin(on_page, pieces)
+    pages = _distinct(groups[np.searchsorted(pieces, on_page[inside])], page[inside])
+    askers = _distinct(groups, owners.symbol_no[pieces])
+    bytes_of = np.bincount(groups, sizes).astype(np.int64).tolist()
+    found = [
+        (int(pieces[first]), Asked(wish_of(int(pieces[first])), *counts))
+        for first, *counts in zip(firsts.tolist(), askers, bytes_of, pages, strict=True)
+    ]
     found.sort(key=lambda each: -each[1].bytes)
     piece = found[0][0]
-    first_page, end_page = offset // page_size, -(-end // page_size)
     count, forcing = _forcing(policy, first_page, end_page, piece, wish_of)
     return AskedFor(piece, tuple(asked for _, asked in found), count, forcing)
 
 
-def _pages(policy: PagePolicy, pieces: Ints, first: int, end: int) -> int:
-    """Return on how many of some pages pieces lie."""
-    low, high = np.searchsorted(policy.pairs.page, [first, end]).tolist()
-    mine = np.isin(policy.pairs.piece[low:high], pieces)
-    return len(np.unique(policy.pairs.page[low:high][mine]))
+def _distinct(groups: Ints, values: Ints) -> list[int]:
+    """Return how many different values each group has; every group has one."""
+    pairs = np.unique(np.stack([groups, values]), axis=1)
+    counts: list[int] = np.bincount(pairs[0]).tolist()
+    return counts
 
 
 def _forcing(

@@ -70,7 +70,7 @@ def _show(found: Explanation) -> None:
             console.print(f"  {'':12} before {wish}")
     levels = ", ".join(f"{name} {count:,}" for name, count in found.levels.items() if count)
     console.print(f"\npages by level: {levels}")
-    if found.page_count > 1:
+    if found.page_count > 1 and found.asked:
         _show_sums(found)
     if found.kind == "section":
         return
