@@ -196,6 +196,7 @@ static void test_rank_inversion(void)
     pgs_lock_conflict(fixture.store, low, chain, 4, &count);
     CHECK(count == 2 && chain[0] == low && chain[1] == high);
     CHECK_EQ(pgs_lock_taking(fixture.store, high), PGS_E_LOCK_ORDER); /* waits for itself */
+    CHECK_EQ(pgs_lock_taking(fixture.store, lock_of(&fixture, 1)), PGS_E_LOCK_ORDER); /* never seen */
     CHECK_EQ(pgs_lock_taking(fixture.store, 99), PGS_E_INVALID);
     CHECK_EQ(pgs_lock_taking(fixture.store, PGS_LOCK_PAGE_IN), PGS_E_INVALID);
     CHECK(pgs_lock_dropped(fixture.store, high) == PGS_OK);

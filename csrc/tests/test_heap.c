@@ -273,6 +273,8 @@ static void forgotten_pages_are_zeros(void)
     CHECK_EQ(pgs_write(fixture.store, fixture.object, &gone, 1, bytes, NULL), PGS_OK);
     memcpy(fixture_shadow(&fixture, 0), bytes, PAGE);
     fixture_check_page(&fixture, 0, 0);
+    CHECK_EQ(pgs_page_out(fixture.store, fixture.object, &gone, 1, NULL), PGS_OK);
+    fixture_check_page(&fixture, 0, 0);
     fixture_close(&fixture);
 }
 

@@ -122,6 +122,42 @@ static void test_stays_in_ram(void)
     fixture_close(&fixture);
 }
 
+/* What had to stay counts as what may go, as soon as it need not. */
+static void test_room_from_what_need_not_stay(void)
+{
+    struct fixture_options options = small;
+    struct fixture fixture;
+    options.budget_bytes = 2500 << 10;
+    options.pool_percent = 90;
+    CHECK(fixture_open(&fixture, &options) == PGS_OK);
+    uint8_t stays = treatment(PGS_LEVEL_NORMAL, PGS_EFFORT_FAST, PGS_TREAT_STAYS);
+    CHECK(fixture_treat(&fixture, 0, PAGES, stays) == PGS_OK);
+    for (uint64_t i = 0; i < PAGES; i++)
+        CHECK(pgs_page_out(fixture.store, fixture.object, &i, 1, NULL) == PGS_OK);
+    uint64_t used = fixture_stats(&fixture).used_bytes;
+    CHECK_EQ(pgs_store_set_budget(fixture.store, used / 2), PGS_E_BUDGET);
+    CHECK(fixture_treat(&fixture, 0, PAGES, PGS_LEVEL_NORMAL) == PGS_OK);
+    CHECK_EQ(pgs_store_set_budget(fixture.store, used / 2), PGS_OK);
+    fixture_close(&fixture);
+}
+
+/* The pool's share is of what held frames leave: else hardly any frame could move. */
+static void test_pool_beside_held_frames(void)
+{
+    struct fixture_options options = small;
+    struct fixture fixture;
+    struct noise noise = noise_seeded();
+    enum { HELD = 150 };
+    CHECK(fixture_open(&fixture, &options) == PGS_OK);
+    CHECK(fixture_treat(&fixture, 0, HELD, PGS_LEVEL_PINNED) == PGS_OK);
+    for (int i = 0; i < 5000; i++)
+        read_in(&fixture, HELD + noise_below(&noise, PAGES - HELD));
+    struct pgs_stats stats = fixture_stats(&fixture);
+    uint64_t rest = options.budget_bytes - stats.metadata_bytes - (uint64_t)HELD * PAGE;
+    CHECK(stats.pool_bytes <= rest / 2 + 8 * PAGE);
+    fixture_close(&fixture);
+}
+
 static uint64_t bytes_when_out(uint32_t effort)
 {
     struct fixture_options options = small;
@@ -228,6 +264,8 @@ int main(void)
         test_every_eviction(policy);
     RUN(test_two_ends_of_the_scale);
     RUN(test_stays_in_ram);
+    RUN(test_room_from_what_need_not_stay);
+    RUN(test_pool_beside_held_frames);
     RUN(test_codec_by_effort);
     RUN(test_settling);
     RUN(test_misuse);
