@@ -9,7 +9,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pagestep import BadTrace, BudgetExceeded, CorruptPage, Image, Level, PageStore, replay
+from pagestep import (
+    BadTrace,
+    BudgetExceeded,
+    CorruptPage,
+    GonePage,
+    Image,
+    Level,
+    PageStore,
+    RuleSet,
+    replay,
+)
 from pagestep.store.trace import Block, Trace, generate, lru_misses
 
 PAGES = 600
@@ -130,3 +140,26 @@ def test_no_eviction_of_a_boot_with_random_levels_is_wrong(
     assert found[:9].sum() >= above_a_256th * found.sum()
     if policy == "lru":
         assert found[0] == found.sum(), "exactly the greatest, every time"
+
+
+def test_what_start_up_needs_goes_at_its_mark() -> None:
+    rules = RuleSet.parse(
+        f'[[rule]]\naddress = [0, {PAGES * 4096:#x}]\nlevel = "NORMAL"\n'
+        '[[rule]]\naddress = [0, 0x10000]\nlifecycle = "once"\n'
+    )
+    pages = np.arange(100, dtype=np.uint32) % 40
+    pages[50:] += 16
+    times = np.arange(100, dtype=np.uint64)
+    for touched_late in (False, True):
+        pages[99] = 3 if touched_late else 90
+        block = Block(pages, np.zeros(100, np.uint8), times, [(50, "run_init_process")])
+        with (
+            Image.open(firmware(), raw=True) as image,
+            PageStore.open(image, ram="4MiB", rules=rules) as store,
+        ):
+            if touched_late:
+                with pytest.raises(GonePage, match="page 3 cannot be accessed at event 99"):
+                    replay(store, iter([block]))
+            else:
+                result = replay(store, iter([block]))
+                assert (result.events, result.given_up) == (100, 16)
