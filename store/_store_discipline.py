@@ -231,11 +231,9 @@ class DisciplinedStore(StoreCore):
             once = self._treatments.startup_pages()
             numbers = once.astype(np.uint64)
             # Those that were PINNED until now are not, for they are needed no more.
-            self._treat(
-                numbers,
-                self._treatments.of_level(Level.STEP_ON_IT, numbers.size),
-                "start-up cannot end",
-            )
+            unneeded = self._treatments.of_level(Level.STEP_ON_IT, numbers.size)
+            self._treat(numbers, unneeded, "start-up cannot end")
+            self._treatments.want(numbers, unneeded)
             for page_no in once.tolist():
                 code = lib.pgs_forget(core, self._object, page_no, 1, given_up)
                 if code != lib.PGS_E_PINNED:

@@ -484,6 +484,7 @@ def test_what_start_up_alone_needs_goes_even_if_it_was_pinned() -> None:
         assert store.stats().pages_by_level["PINNED"] == 8
         store.forbid([3])
         assert store.end_of_startup() == 8
+        assert store.explain(8).levels["STEP_ON_IT"] == 1
         assert store.read(3) == NOISE[3].tobytes()
         with pytest.raises(GonePage):
             store.read(8)
