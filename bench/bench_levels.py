@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 from _harness import arguments, kernels_of, save, show_table
 
-from pagestep import BadTrace, Image, Level, PageStore, Stats, replay
+from pagestep import Image, Level, PageStore, Stats, replay
 from pagestep.store.trace import Trace
 
 TRACE = Path(__file__).resolve().parent.parent / "data" / "x86-cloud-boot.trace"
@@ -214,24 +214,14 @@ def main() -> None:
     parsed = arguments("What levels do to faults.").parse_args()
     rows: list[Row] = []
     for kernel in kernels_of(parsed):
-        with Image.open(kernel.path) as image:
-            fault = misfit(image)
+        with Image.open(kernel.path) as image, Trace.open(TRACE) as trace:
+            fault = trace.misfit(image)
             if fault:
                 print(f"{kernel.name}: left out: {fault}", file=sys.stderr)
                 continue
             rows += rows_of(kernel.name, image)
         show(rows, kernel.name)
     save(parsed.json, rows)
-
-
-def misfit(image: Image) -> str:
-    """Return why the recording is not of this image; empty where it is."""
-    with Trace.open(TRACE) as trace:
-        try:
-            trace.require_image(bytes.fromhex(image.identity), image.page_count, image.page_size)
-        except BadTrace as error:
-            return str(error)
-    return ""
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fetch_kernel import CannotFetch, fetch
-from pagestep import BadTrace, Image, PageStepError
+from pagestep import Image, PageStepError
 from pagestep.cli import main as pagestep
 from pagestep.store.trace import Trace
 
@@ -123,11 +123,7 @@ def choose() -> tuple[Candidate, list[str], int, str]:
 def misfit(image: Image) -> str:
     """Return why the recorded trace is not of this image; empty where it is."""
     with Trace.open(TRACE) as trace:
-        try:
-            trace.require_image(bytes.fromhex(image.identity), image.page_count, image.page_size)
-        except BadTrace as error:
-            return str(error)
-    return ""
+        return trace.misfit(image)
 
 
 def shown(path: Path) -> str:

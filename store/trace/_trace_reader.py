@@ -6,7 +6,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Iterator
-from typing import BinaryIO, Self
+from typing import TYPE_CHECKING, BinaryIO, Self
 
 import numpy as np
 
@@ -25,6 +25,9 @@ from ._trace_format import (
     parse_header,
     parse_record_header,
 )
+
+if TYPE_CHECKING:
+    from pagestep.store.image import Image
 
 
 class Trace(Closing):
@@ -129,6 +132,14 @@ class Trace(Closing):
                 f"SHA-256 {self.identity.hex()[:16]}…, this image has {page_count} pages with "
                 f"{identity.hex()[:16]}…; use the image that it was recorded on"
             )
+
+    def misfit(self, image: Image) -> str:
+        """Return why the trace does not speak of an image; empty where it does."""
+        try:
+            self.require_image(bytes.fromhex(image.identity), image.page_count, image.page_size)
+        except BadTrace as error:
+            return str(error)
+        return ""
 
     def totals(self) -> Totals | None:
         """Return what the end record counts, or None where the file cannot seek.

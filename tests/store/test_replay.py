@@ -163,3 +163,12 @@ def test_what_start_up_needs_goes_at_its_mark() -> None:
             else:
                 result = replay(store, iter([block]))
                 assert (result.events, result.given_up) == (100, 16)
+
+
+def test_a_trace_says_why_it_is_not_of_an_image(x86_kernel: Path) -> None:
+    with Trace.open(RECORDING) as trace:
+        with Image.open(firmware(), raw=True) as image:
+            assert "belongs to another image" in trace.misfit(image)
+        with Image.open(x86_kernel) as image:
+            is_its = trace.identity == bytes.fromhex(image.identity)
+            assert (trace.misfit(image) == "") == is_its

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from pagestep import BadTrace, Image, PageStore, Replay, RuleSet, decide, show_size
+from pagestep import BadTrace, Image, PageStore, Replay, show_size
 from pagestep import replay as run_replay
 from pagestep.codecs import filter_for, train_dictionary
 from pagestep.codecs.registry import codec_info
@@ -248,14 +248,13 @@ def replay(
     **how: Any,
 ) -> None:
     """Run a trace of page accesses on a real store, and verify every page against IMAGE."""
-    given = None if rules is None else RuleSet.load(rules)
     with open_image(str(image), system_map=system_map, **how) as opened, ExitStack() as life:
         blocks, events, called = _trace_of(trace, opened, seed, life)
         with (
             PageStore.open(
                 opened,
                 rom=rom,
-                rules=given,
+                rules=rules,
                 ram=ram,
                 policy=policy,
                 codec=codec,
@@ -281,7 +280,7 @@ def replay(
             print_json(found)
         else:
             _show(found, opened, "on disk" if rom is None else "in ROM or on disk")
-            if given is not None:
-                show_idle_rules(rules, decide(opened, given))
+            if store.policy is not None:
+                show_idle_rules(rules, store.policy)
             if picture is not None:
                 console.print(f"\npicture of the run: {picture}")
