@@ -5,6 +5,9 @@ from __future__ import annotations
 
 __all__ = [
     "AbsentPage",
+    "BackingFull",
+    "BackingLost",
+    "BackingTimeout",
     "BadImage",
     "BadRom",
     "BadRules",
@@ -72,6 +75,18 @@ class BudgetExceeded(PageStepError):
 
 class StoreIOError(PageStepError, OSError):
     """A backing could not read or write."""
+
+
+class BackingTimeout(StoreIOError, TimeoutError):
+    """A backing store did not answer in time."""
+
+
+class BackingFull(StoreIOError):
+    """A backing store has no room left."""
+
+
+class BackingLost(StoreIOError, ConnectionError):
+    """A backing store cannot be reached, or has gone."""
 
 
 class DisciplineError(PageStepError):
@@ -220,6 +235,9 @@ _BY_CODE: dict[int, type[PageStepError]] = {
     -32: UseAfterFree,
     -33: NotABlock,
     -34: PoolOverrun,
+    -40: BackingTimeout,
+    -41: BackingFull,
+    -42: BackingLost,
 }
 
 

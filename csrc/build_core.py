@@ -17,6 +17,8 @@ _PARTS = (
     "codec.h",
     "rom.h",
     "store.h",
+    "blobs.h",
+    "pager.h",
     "discipline.h",
     "heap.h",
     "rom_reader.h",

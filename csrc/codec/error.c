@@ -66,6 +66,12 @@ const char *pgs_error_text(int error)
         return "not a block of this pool";
     case PGS_E_HEAP_OVERRUN:
         return "bytes beyond the block's end";
+    case PGS_E_TIMEOUT:
+        return "the backing store did not answer in time";
+    case PGS_E_FULL:
+        return "the backing store is full";
+    case PGS_E_STORE_LOST:
+        return "the backing store is gone";
     default:
         return "unknown error";
     }

@@ -6,11 +6,13 @@
 #ifndef PAGESTEP_H
 #define PAGESTEP_H
 
+#include "pagestep/blobs.h"
 #include "pagestep/codec.h"
 #include "pagestep/discipline.h"
 #include "pagestep/error.h"
 #include "pagestep/heap.h"
 #include "pagestep/ids.h"
+#include "pagestep/pager.h"
 #include "pagestep/rom.h"
 #include "pagestep/rom_reader.h"
 #include "pagestep/store.h"

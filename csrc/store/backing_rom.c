@@ -75,6 +75,7 @@ int pgs_backing_rom(pgs_rom_reader *reader, const struct pgs_backing *rest,
     if (rest)
         rom->rest = *rest;
     *backing_ret = (struct pgs_backing){.struct_size = sizeof *backing_ret,
+                                        .flags = rest ? rest->flags : 0,
                                         .ctx = rom,
                                         .page_in = rom_page_in,
                                         .close = rom_close,

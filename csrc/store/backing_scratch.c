@@ -95,6 +95,7 @@ int pgs_backing_scratch(const struct pgs_backing *base, int fd, uint64_t page_co
     scratch->page_size = page_size;
     scratch->word_count = words;
     *backing_ret = (struct pgs_backing){.struct_size = sizeof *backing_ret,
+                                        .flags = base->flags,
                                         .ctx = scratch,
                                         .page_in = scratch_page_in,
                                         .page_out = scratch_page_out,

@@ -14,8 +14,8 @@ static const uint64_t plain_data = (uint64_t)PGS_LEVEL_NORMAL << PAGE_LEVEL_SHIF
 
 /* Reads a page once, to know what its backing gives: any later page-in must
  * give the same. Same-filled pages need not be asked for again. Pages of a ROM
- * image are checked by it and would all have to be decoded: they wait until they
- * are asked for. What is wrong with one of its repeated words shows then. */
+ * image are checked by it and would all have to be decoded, those of a file elsewhere
+ * would all have to be fetched: they wait until they are asked for. What is wrong with one of its repeated words shows then. */
 static int learn_page(pgs_store *store, const struct pgs_object *object, uint64_t page_no,
                       void *bytes)
 {
@@ -24,7 +24,8 @@ static int learn_page(pgs_store *store, const struct pgs_object *object, uint64_
     uint64_t word = plain_data;
     uint32_t size, source = backing_source(backing, page_no, &size);
     int error = PGS_OK;
-    if (source != PGS_SOURCE_ROM) {
+    bool late = backing->flags & PGS_BACKING_LEARN_LATE && source == PGS_SOURCE_BACKING;
+    if (source != PGS_SOURCE_ROM && !late) {
         error = backing_page_in(store, backing, page_no, bytes);
         if (!error) {
             atomic_init(&page->origin_sum, pgs_checksum(bytes, store->page_size));

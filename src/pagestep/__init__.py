@@ -3,6 +3,9 @@
 
 from pagestep.codecs.errors import (
     AbsentPage,
+    BackingFull,
+    BackingLost,
+    BackingTimeout,
     BadImage,
     BadRom,
     BadRules,
@@ -66,6 +69,9 @@ from pagestep.store import (
 
 __all__ = [
     "AbsentPage",
+    "BackingFull",
+    "BackingLost",
+    "BackingTimeout",
     "BadImage",
     "BadRom",
     "BadRules",

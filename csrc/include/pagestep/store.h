@@ -79,12 +79,18 @@ enum pgs_store_flag {
     PGS_STORE_AUDIT = 4   /* hold every eviction against all frames that could have gone */
 };
 
+/* What is known of a backing. */
+enum pgs_backing_flag {
+    PGS_BACKING_LEARN_LATE = 1 /* its pages are dear: none is read when the object is added, and
+                                  each one's checksum is kept when it is first read */
+};
+
 /* What can give an object's pages back and, if page_out is not NULL, take
  * them. Functions are called by several threads at once and return 0 or a
  * negative enum pgs_error; they must not call the store. */
 struct pgs_backing {
     uint32_t struct_size; /* sizeof(struct pgs_backing) */
-    uint32_t reserved;    /* 0 */
+    uint32_t flags;       /* enum pgs_backing_flag, or'ed */
     void *ctx;
     /* Fills `page`, page_size bytes, with page `page_no`. */
     int (*page_in)(void *ctx, uint64_t page_no, void *page);
