@@ -39,6 +39,7 @@ __all__ = [
     "Unsupported",
     "UseAfterFree",
     "WouldFault",
+    "code_for",
     "error_for",
 ]
 
@@ -244,3 +245,9 @@ _BY_CODE: dict[int, type[PageStepError]] = {
 def error_for(code: int, message: str) -> PageStepError:
     """Return the exception that stands for a negative code of the core."""
     return _BY_CODE.get(code, PageStepError)(message)
+
+
+def code_for(error: BaseException) -> int:
+    """Return the core's code for an exception; for one that is not of pagestep, ``PGS_E_IO``."""
+    codes = {kind: code for code, kind in reversed(_BY_CODE.items())}
+    return next((codes[kind] for kind in type(error).__mro__ if kind in codes), -6)
