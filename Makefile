@@ -24,7 +24,7 @@ $(READY): pyproject.toml meson.build tools/setup
 
 dev: $(READY)
 
-# Cross compilers and QEMU are for tests alone.
+# Cross compilers, QEMU and a Redis server are for tests alone.
 $(TARGETS_READY): tools/setup_targets $(READY)
 	tools/setup_targets
 	touch $@
