@@ -80,7 +80,8 @@ def close_backing(backing: Any) -> None:
 
 def _of_image(image: Image, kept: list[Any]) -> Any:
     backing = ffi.new("struct pgs_backing *")
-    if image.file is None:
+    pager = image.pager
+    if image.file is None and pager is None:
         flat = np.ascontiguousarray(image.flat()).reshape(-1)
         kept.append(ffi.from_buffer(flat))
         code = lib.pgs_backing_memory(kept[-1], flat.size, image.page_size, backing)
@@ -90,9 +91,9 @@ def _of_image(image: Image, kept: list[Any]) -> Any:
             row.object_offset = extent.image_offset
             row.file_offset = extent.file_offset
             row.size = extent.size
-        code = lib.pgs_backing_file(
-            image.file, extents, len(image.extents), image.page_size, backing
-        )
+        call = lib.pgs_backing_file if pager is None else lib.pgs_backing_pager
+        where = image.file if pager is None else pager.handle
+        code = call(where, extents, len(image.extents), image.page_size, backing)
     check(code, f"{image.name} cannot back a store")
     return backing
 

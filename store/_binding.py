@@ -66,6 +66,8 @@ _REMEDIES = {
         "this thread is the pager, and a paged pool's memory can leave its frames; use a "
         "non-paged pool"
     ),
+    lib.PGS_E_TIMEOUT: "its backing did not answer in time; it may later",
+    lib.PGS_E_STORE_LOST: "its backing cannot be reached; it can be read again when that returns",
     lib.PGS_E_GONE: "its bytes were given up for good when start-up ended",
     lib.PGS_E_ROM_ABSENT: (
         "it was left out of the ROM image; open the store with the image beside it, which has it"
@@ -73,13 +75,14 @@ _REMEDIES = {
 }
 
 
-def check(code: int, what: str, page_no: int | None = None) -> None:
+def check(code: int, what: str, page_no: int | None = None, said: str = "") -> None:
     """Raise the exception for a negative code of the core.
 
     Args:
         code: What a function of the core returned.
         what: What was being done, for the message.
         page_no: To which page, if to one.
+        said: What its backing says of it, if anything.
 
     Raises:
         PageStepError: A subclass, by the code.
@@ -87,7 +90,7 @@ def check(code: int, what: str, page_no: int | None = None) -> None:
     if code < 0:
         remedy = _REMEDIES.get(code)
         reason = remedy or ffi.string(lib.pgs_error_text(code)).decode()
-        error = error_for(code, f"{what}: {reason}")
+        error = error_for(code, f"{what}: {reason}{f': {said}' if said else ''}")
         error.page_no = page_no
         raise error
 

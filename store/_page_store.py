@@ -71,7 +71,7 @@ class PageStore(DisciplinedStore):
         """Open a store over an image.
 
         Args:
-            image: The path of a kernel, an ELF file or firmware; an ``Image``, which stays
+            image: The path or URL of a kernel, an ELF file or firmware; an ``Image``, which stays
                 the caller's to close; or the bytes of one as any buffer, taken as they are.
                 May be left out where there is a ``rom``.
             rom: A ROM image of it: its path, its bytes, or a ``Rom``, which stays the caller's

@@ -30,6 +30,16 @@ __all__ = ["StoreCore"]
 _SLACK_BYTES = 4 << 20
 
 
+_OF_BACKINGS = (
+    lib.PGS_E_CORRUPT,
+    lib.PGS_E_IO,
+    lib.PGS_E_TIMEOUT,
+    lib.PGS_E_FULL,
+    lib.PGS_E_STORE_LOST,
+    lib.PGS_E_UNSUPPORTED,
+)
+
+
 class StoreCore(Closing):
     """Holds a ``pgs_store *`` with one object, and knows what its pages are called.
 
@@ -167,7 +177,8 @@ class StoreCore(Closing):
         """Raise for a page that could not be ``verb``, and say which it is."""
         if code < 0:
             self._explain(code)
-            check(code, f"{page_name(self.image, page_no)} cannot be {verb}", page_no)
+            what = f"{page_name(self.image, page_no)} cannot be {verb}"
+            check(code, what, page_no, self._said(code))
 
     def _check_pages(
         self, code: int, statuses: Any, page_nos: npt.NDArray[np.uint64], verb: str
@@ -178,6 +189,11 @@ class StoreCore(Closing):
                 self._check_page(status, page_no, verb)
             self._explain(code)
             check(code, f"pages cannot be {verb}")
+
+    def _said(self, code: int) -> str:
+        """Return what the pager says of an error that may come from it."""
+        pager = self.image.pager if isinstance(self.image, Image) else None
+        return pager.last_error if pager is not None and code in _OF_BACKINGS else ""
 
     def _explain(self, code: int) -> None:
         """Raise an error that needs more than its code to be told."""

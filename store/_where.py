@@ -87,7 +87,7 @@ def page_name(image: Image | Rom, page_no: int) -> str:
         return f"page {page_no}"
     names = list(dict.fromkeys(each.name for each in image.segments if page_no in each.pages))
     place = ", ".join(names)
-    if isinstance(image, Image):
+    if isinstance(image, Image) and image.has_symbols_at_hand:
         address = image.address_of(page_no)
         symbol = image.symbol_at(address)
         if symbol is not None:

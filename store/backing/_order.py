@@ -63,9 +63,7 @@ class Order:
 
     def _start_some(self) -> None:
         for at, job in enumerate(self._jobs):
-            if job.started is None and not any(
-                job.conflicts(before) for before in self._jobs[:at]
-            ):
+            if job.started is None and not any(job.conflicts(before) for before in self._jobs[:at]):
                 job.started = time.monotonic()
                 self._pool.submit(self._answer, job)
 

@@ -13,6 +13,7 @@ from pagestep.codecs.errors import Closed, PageStepError, StoreIOError, error_fo
 from pagestep.store._binding import ffi, lib
 
 from ._process import PagerProcess, start_pager
+from ._url import parse_url
 
 __all__ = ["Pager"]
 
@@ -28,7 +29,7 @@ class Pager(Closing):
     for an answer. A thread of this object only waits for the process to end.
 
     Attributes:
-        url: What it has opened.
+        name: What it has opened: the URL without a password.
         deadline_s: Within how many seconds every call ends.
         max_blob: The most bytes of a blob that ``get`` takes.
         lasting: See ``BackingStore.lasting``: else it is not started again.
@@ -57,7 +58,8 @@ class Pager(Closing):
         Raises:
             PageStepError: What the URL names cannot be opened.
         """
-        self.url = url
+        self._url = url
+        self.name = parse_url(url, deadline_s).shown
         self.deadline_s = deadline_s
         self.max_blob = max_blob
         self.restarts = 0
@@ -73,8 +75,8 @@ class Pager(Closing):
         self._restarts = restart and started.lasting
         try:
             self._handle: Any = self._open(started)
-            self._blobs: Any = ffi.new("struct pgs_blobs *")
-            lib.pgs_pager_blobs(self._handle, self._blobs)
+            # Calls that are under way have one reference more: it goes with the last of them.
+            self._blobs: Any = ffi.gc(self.blobs(), _close_blobs)
         finally:
             started.sock.close()
         self._watcher = threading.Thread(target=self._watch, name="pager-watch", daemon=True)
@@ -90,7 +92,9 @@ class Pager(Closing):
         if code:
             started.process.kill()
             started.process.wait()
-            raise error_for(code, f"the pager's socket cannot be used, deadline_s={self.deadline_s}")
+            raise error_for(
+                code, f"the pager's socket cannot be used, deadline_s={self.deadline_s}"
+            )
         return handle[0]
 
     # -- life ---------------------------------------------------------------------------
@@ -111,9 +115,7 @@ class Pager(Closing):
         while not self._ends.wait(wait_s):
             wait_s = min(wait_s * 2, _WAIT_S_MAX)
             try:
-                started = start_pager(
-                    self.url, deadline_s=self.deadline_s, start_s=self._start_s
-                )
+                started = start_pager(self._url, deadline_s=self.deadline_s, start_s=self._start_s)
             except (PageStepError, OSError) as error:
                 self._trouble = f"the pager cannot be started again: {error}"
                 continue
@@ -133,7 +135,7 @@ class Pager(Closing):
     def handle(self) -> Any:
         """The ``pgs_pager *``, for ``pgs_backing_pager``, which keeps what it needs of it."""
         if self._handle is None:
-            raise Closed(f"the pager of {self.url} is closed: open it again")
+            raise Closed(f"the pager of {self.name} is closed: open it again")
         return self._handle
 
     def blobs(self) -> Any:
@@ -150,18 +152,17 @@ class Pager(Closing):
     @property
     def is_connected(self) -> bool:
         """Whether there is a process that answers."""
-        return bool(lib.pgs_pager_is_connected(self.handle))
+        return bool(lib.pgs_pager_is_connected(ffi.cast("pgs_pager *", self._opened().ctx)))
 
     @property
     def last_error(self) -> str:
         """What the pager said last of an error, or of itself; empty where it said nothing."""
-        if self._trouble:
+        blobs = self._blobs
+        if self._trouble or blobs is None:
             return self._trouble
-        if self._handle is None:
-            return ""
         text = ffi.new("char[]", _TEXT_MAX)
         size = ffi.new("size_t *")
-        lib.pgs_pager_text(self._handle, text, _TEXT_MAX, size)
+        lib.pgs_pager_text(ffi.cast("pgs_pager *", blobs.ctx), text, _TEXT_MAX, size)
         return bytes(ffi.buffer(text, size[0])).decode(errors="replace")
 
     def close(self) -> None:
@@ -172,7 +173,7 @@ class Pager(Closing):
             self._ends.set()
             handle, self._handle = self._handle, None
             lib.pgs_pager_close(handle)
-            self._blobs.close(self._blobs.ctx)
+            self._blobs = None
         self._watcher.join(2 * self.deadline_s)
         if self._watcher.is_alive():
             with suppress(OSError):
@@ -191,28 +192,31 @@ class Pager(Closing):
             raise self._error(code, what)
 
     def _opened(self) -> Any:
-        if self._handle is None:
-            raise Closed(f"the pager of {self.url} is closed: open it again")
-        return self._blobs
+        blobs = self._blobs
+        if blobs is None:
+            raise Closed(f"the pager of {self.name} is closed: open it again")
+        return blobs
 
-    def _ask(self, rows: Sequence[tuple[int, Any, int]], call: Any, name: str) -> tuple[Any, Any]:
-        """Fill in blobs, call, and return them with their statuses."""
+    def _ask(
+        self, rows: Sequence[tuple[int, Any, int]], function: Any, subject: Any, name: str
+    ) -> tuple[Any, Any]:
+        """Fill in blobs, call, and return them with their errors."""
         blobs = ffi.new("struct pgs_blob[]", max(1, len(rows)))
         statuses = ffi.new("int32_t[]", max(1, len(rows)))
         for blob, (key, data, size) in zip(blobs, rows, strict=False):
             blob.page_no, blob.bytes, blob.size, blob.capacity = key, data, size, size
-        call(blobs, statuses)
+        function(subject, blobs, len(rows), statuses)
         return blobs, [
             self._error(status, f"{name} {row[0]}") if status else None
             for status, row in zip(statuses, rows, strict=False)
         ]
 
     def _fetch(
-        self, wanted: Sequence[tuple[int, int]], call: Any, name: str
+        self, wanted: Sequence[tuple[int, int]], function: Any, subject: Any, name: str
     ) -> list[bytes | PageStepError]:
         rooms = [ffi.new("unsigned char[]", size) for _, size in wanted]
         rows = [(key, room, size) for (key, size), room in zip(wanted, rooms, strict=True)]
-        blobs, errors = self._ask(rows, call, name)
+        blobs, errors = self._ask(rows, function, subject, name)
         return [
             bytes(ffi.buffer(room, blob.size)) if error is None else error
             for blob, room, error in zip(blobs, rooms, errors, strict=False)
@@ -221,35 +225,24 @@ class Pager(Closing):
     def get(self, page_nos: Sequence[int]) -> list[bytes | PageStepError | None]:
         """See ``BackingStore.get``."""
         blobs = self._opened()
-        found = self._fetch(
-            [(page_no, self.max_blob) for page_no in page_nos],
-            lambda rows, statuses: blobs.get(blobs.ctx, rows, len(page_nos), statuses),
-            "page",
-        )
+        wanted = [(page_no, self.max_blob) for page_no in page_nos]
+        found = self._fetch(wanted, blobs.get, blobs.ctx, "page")
         return [each or None if isinstance(each, bytes) else each for each in found]
 
     def put(self, pages: Sequence[tuple[int, bytes]]) -> list[PageStepError | None]:
         """See ``BackingStore.put``."""
         blobs = self._opened()
         if not blobs.put:
-            raise StoreIOError(f"{self.url}: a file elsewhere is only read")
+            raise StoreIOError(f"{self.name}: a file elsewhere is only read")
         rows = [(page_no, ffi.from_buffer(blob), len(blob)) for page_no, blob in pages]
-        _, errors = self._ask(
-            rows,
-            lambda given, statuses: blobs.put(blobs.ctx, given, len(pages), statuses),
-            "page",
-        )
-        found: list[PageStepError | None] = errors
-        return found
+        errors: list[PageStepError | None] = self._ask(rows, blobs.put, blobs.ctx, "page")[1]
+        return errors
 
     def read(self, ranges: Sequence[tuple[int, int]]) -> list[bytes | PageStepError]:
         """See ``RemoteFile.read``."""
-        handle = self.handle
-        return self._fetch(
-            ranges,
-            lambda rows, statuses: lib.pgs_pager_read(handle, rows, len(ranges), statuses),
-            "the bytes at",
-        )
+        blobs = self._opened()
+        subject = ffi.cast("pgs_pager *", blobs.ctx)
+        return self._fetch(ranges, lib.pgs_pager_read, subject, "the bytes at")
 
     def discard(self, first: int, count: int) -> None:
         """See ``BackingStore.discard``."""
@@ -281,3 +274,7 @@ class Pager(Closing):
         """Say which process it is."""
         state = "closed" if self._handle is None else f"process {self.pid}"
         return f"<Pager: {state}>"
+
+
+def _close_blobs(blobs: Any) -> None:
+    blobs.close(blobs.ctx)

@@ -8,9 +8,9 @@ import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
-from typing import IO
+from typing import IO, Any
 
-from pagestep.codecs.errors import BackingLost, BackingTimeout, PageStepError, error_for
+from pagestep.codecs.errors import BackingLost, BackingTimeout, error_for
 
 from ._wire import read_json, write_json
 
@@ -83,7 +83,7 @@ def start_pager(url: str, *, deadline_s: float, start_s: float) -> PagerProcess:
 
 def _hello(
     sock: socket.socket, url: str, deadline_s: float, start_s: float
-) -> dict[str, object] | None:
+) -> dict[str, Any] | None:
     try:
         write_json(sock, {"url": url, "deadline_s": deadline_s, "path": sys.path})
         return read_json(sock)

@@ -19,7 +19,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from pagestep.codecs.errors import CorruptPage, InvalidArgument, PageStepError
 
@@ -150,12 +150,13 @@ class RedisStore:
         for page_no in page_nos:
             chunks[page_no // CHUNK_PAGES].append(page_no)
         commands: list[Command] = [
-            (key := self._map_key(chunk), ["HMGET", key, *pages])
-            for chunk, pages in chunks.items()
+            (key := self._map_key(chunk), ["HMGET", key, *pages]) for chunk, pages in chunks.items()
         ]
         found: dict[int, _Entry | PageStepError | None] = {}
         for pages, result in zip(chunks.values(), self._nodes.run(commands), strict=True):
-            rows = [result] * len(pages) if isinstance(result, PageStepError) else result
+            rows: list[Any] = [result] * len(pages)
+            if not isinstance(result, PageStepError):
+                rows = result
             for page_no, row in zip(pages, rows, strict=True):
                 found[page_no] = row if isinstance(row, PageStepError) else _entry(row)
         return found
@@ -177,7 +178,9 @@ class RedisStore:
         ]
         found: dict[int, Any] = {}
         for pages, result in zip(chunks.values(), self._nodes.run(commands), strict=True):
-            rows = result if isinstance(result, list) else [result] * len(pages)
+            rows: list[Any] = [result] * len(pages)
+            if not isinstance(result, PageStepError):
+                rows = result
             found.update(zip(pages, rows, strict=True))
         return found
 
@@ -276,9 +279,12 @@ class RedisStore:
         for chunk in self._chunks(run):
             key = self._map_key(chunk)
             all_of_it = _sure(self._nodes.run([(key, ["HGETALL", key])])[0])
-            rows = all_of_it.items() if isinstance(all_of_it, dict) else _pairs(all_of_it)
+            rows = _pairs(all_of_it)
             entries = {
-                int(page): entry for page, data in rows if int(page) in run if (entry := _entry(data))
+                int(page): entry
+                for page, data in rows
+                if int(page) in run
+                if (entry := _entry(data))
             }
             for result in self._change_maps(entries, _UNPOINT, []).values():
                 _sure(result)
@@ -357,7 +363,11 @@ def _digest(blob: bytes) -> bytes:
     return hashlib.blake2b(blob, digest_size=_DIGEST_SIZE).digest()
 
 
-def _pairs(flat: Sequence[bytes]) -> Iterator[tuple[bytes, bytes]]:
+def _pairs(found: Any) -> Iterator[tuple[bytes, bytes]]:
+    """Return a hash's fields and values; older servers give them in turn."""
+    if isinstance(found, dict):
+        return iter(cast("dict[bytes, bytes]", found).items())
+    flat: list[bytes] = found
     return zip(flat[::2], flat[1::2], strict=True)
 
 

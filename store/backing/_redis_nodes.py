@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any, Final, TypeVar
 from urllib.parse import unquote, urlencode
 
@@ -198,9 +199,7 @@ class _Cluster(Nodes):
                 by_node[self._client.get_node_from_key(key)].append(at)
             except (RedisError, KeyError, AttributeError) as error:
                 results[at] = ClusterDownError(f"no node has its slot: {error}")
-        work = [
-            (places, [commands[at] for at in places], node) for node, places in by_node.items()
-        ]
+        work = [(places, [commands[at] for at in places], node) for node, places in by_node.items()]
         for (places, _, _), found in zip(work, self._pool.map(self._at_node, work), strict=True):
             for at, result in zip(places, found, strict=True):
                 results[at] = result
@@ -225,10 +224,9 @@ class _Cluster(Nodes):
             return error
 
     def _refresh(self) -> None:
-        try:
+        # As long as no node answers, who was where stays.
+        with suppress(RedisError, OSError):
             self._client.nodes_manager.initialize()
-        except (RedisError, OSError):
-            pass  # as long as no node answers, who was where stays
 
     def _where(self, key: bytes | str) -> str:
         try:
@@ -266,7 +264,8 @@ def open_nodes(url: StoreUrl) -> Nodes:
             return _open_cluster(url, how)
         options = {name: text for name, text in url.options.items() if name not in _OURS}
         plain = url.parts._replace(query=urlencode(options)).geturl()
-        client: Any = redis.Redis.from_url(plain, **how)
+        connect: Any = redis.Redis  # its types are not whole
+        client: Any = connect.from_url(plain, **how)
         client.ping()
         return _Single(client, url.shown.partition("?")[0], url.deadline_s)
     except ValueError as error:
@@ -278,12 +277,13 @@ def open_nodes(url: StoreUrl) -> Nodes:
 def _open_cluster(url: StoreUrl, how: dict[str, Any]) -> Nodes:
     user, _, hosts = url.parts.netloc.rpartition("@")
     name, _, password = user.partition(":")
+    make_node: Any = ClusterNode  # it has no types
     nodes: list[Any] = []
     for host in hosts.split(","):
         address, colon, port = host.rpartition(":")
         if not (colon and address and port.isdigit()):
             raise ValueError(f"{host!r} is no host:port; several are joined by commas")
-        nodes.append(ClusterNode(address.strip("[]"), int(port)))
+        nodes.append(make_node(address.strip("[]"), int(port)))
     client: Any = RedisCluster(
         startup_nodes=nodes,
         require_full_coverage=False,

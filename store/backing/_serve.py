@@ -102,8 +102,9 @@ def _whole(store: BackingStore, question: Question) -> Sequence[int]:
 def _flags(store: BackingStore, question: Question) -> Sequence[bool]:
     found = store.present(question.first, question.count)
     if len(found) != question.count:
-        raise StoreIOError(f"the store said of {len(found)} pages if they are there, not of "
-                           f"{question.count}")
+        raise StoreIOError(
+            f"the store said of {len(found)} pages if they are there, not of {question.count}"
+        )
     return found
 
 
@@ -118,13 +119,15 @@ def _items(question: Question, found: Iterable[object]) -> bytes:
     blobs: list[bytes] = []
     texts: list[str] = []
     for wanted, result in zip(question.sizes, results, strict=True):
-        blob = result if isinstance(result, bytes | bytearray | memoryview) else b""
+        blob = result if isinstance(result, bytes) else b""
+        if not isinstance(result, bytes | BaseException | None):
+            result = StoreIOError(f"the store gave a {type(result).__name__}, where bytes belong")
         if len(blob) > wanted or (question.op == READ and len(blob) < wanted and blob):
             result = StoreIOError(f"the store gave {len(blob)} bytes, and {wanted} were wanted")
             blob = b""
         error = result if isinstance(result, BaseException) else None
         statuses.append(0 if error is None else code_for(error))
-        blobs.append(bytes(blob) if question.op != PUT else b"")
+        blobs.append(blob if question.op != PUT else b"")
         texts += [] if error is None else [_told(error)]
     more = f" (and {len(texts) - 1} more)" if len(texts) > 1 else ""
     return answer(question, statuses=statuses, blobs=blobs, text=texts[0] + more if texts else "")
@@ -133,8 +136,10 @@ def _items(question: Question, found: Iterable[object]) -> bytes:
 def _told(error: BaseException) -> str:
     """Return an error in one line."""
     text = " ".join(str(error).split()) or type(error).__name__
-    return text if type(error).__module__.startswith("pagestep.") else (
-        f"{type(error).__name__}: {text}"
+    return (
+        text
+        if type(error).__module__.startswith("pagestep.")
+        else (f"{type(error).__name__}: {text}")
     )
 
 

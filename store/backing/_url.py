@@ -130,19 +130,18 @@ def _open_python(url: StoreUrl) -> BackingStore | RemoteFile:
         factory: Any = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise InvalidArgument(f"{url.shown}: {error}: say python:package.module:factory") from None
-    store: object = factory(**url.options)
+    store: Any = factory(**url.options)
     if not isinstance(store, BackingStore | RemoteFile):
         raise InvalidArgument(
-            f"{url.shown}: gives a {type(store).__name__}, which lacks what a BackingStore must have"
+            f"{url.shown}: gives a {type(store).__name__}, which lacks what a BackingStore must "
+            "have"
         )
     return store
 
 
 _SCHEMES: dict[str, Callable[[StoreUrl], BackingStore | RemoteFile]] = {
     "ram": _open_ram,
-    **dict.fromkeys(
-        ("redis", "rediss", "redis+cluster", "rediss+cluster", "unix"), _open_redis
-    ),
+    **dict.fromkeys(("redis", "rediss", "redis+cluster", "rediss+cluster", "unix"), _open_redis),
     "python": _open_python,
     "fsspec+": _open_fsspec,
 }

@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from pagestep.codecs.closing import Closing
 from pagestep.codecs.errors import BadImage, Closed, InvalidArgument, NoSuchPage
 from pagestep.store._size import parse_size, show_size
+from pagestep.store.backing import Pager
 
 from ._arm import with_arm_state
 from ._boot import boot_format, find_base
@@ -64,7 +65,7 @@ class Image(Closing):
         extents: How image bytes map onto bytes of ``file``, by offset and not
             overlapping; all other bytes of the image are zero.
         build_id: The ELF's build-id in hex, or None.
-        name: The path it was opened by, or ``"buffer"``.
+        name: The path or URL it was opened by, or ``"buffer"``.
     """
 
     def __init__(
@@ -113,10 +114,13 @@ class Image(Closing):
         """Open a kernel, an ELF file or raw firmware.
 
         A compressed kernel is decoded into an unlinked temporary file, which is then
-        what ``file`` and ``extents`` are about.
+        what ``file`` and ``extents`` are about, wherever the kernel came from.
 
         Args:
-            path_or_buffer: The file's path, or its bytes, which are not copied.
+            path_or_buffer: The file's path, or its bytes, which are not copied; or the URL
+                of one elsewhere (``https://…``, ``s3://…``, any that fsspec opens). Of that
+                only what is needed is fetched, by a process of its own that ends with the
+                image; it must not be changed meanwhile.
             page_size: Bytes of a page, a power of two from 512 to 65536.
             base: Virtual address of page 0. For a raw image, and for an ARM, arm64 or
                 riscv kernel whose header does not give it (where it is guessed from the
@@ -228,6 +232,16 @@ class Image(Closing):
         """
         return self._open().fd
 
+    @property
+    def pager(self) -> Pager | None:
+        """The pager that reads the file that ``extents`` speak of; None where it is here."""
+        return self._source.pager if self._source is not None else None
+
+    @property
+    def has_symbols_at_hand(self) -> bool:
+        """Whether ``symbols`` can be had without fetching anything from elsewhere."""
+        return self._symbols is not None or self.pager is None
+
     # Pages
 
     def _check_page(self, page_no: SupportsIndex) -> int:
@@ -324,7 +338,7 @@ class Image(Closing):
         if index >= 0:
             extent = self.extents[index]
             into = offset - extent.image_offset
-            if into + size <= extent.size:
+            if into + size <= extent.size and source.pager is None:
                 start = extent.file_offset + into
                 return source.view()[start : start + size]
         copy = np.empty(size, np.uint8)
@@ -432,10 +446,9 @@ class Image(Closing):
         if self._elf is not None:
             found = elf_symbols(self._elf, self._layout.section_addresses)
         # Extent by extent: a table lies in one, and no byte of a large image is copied.
-        view = self._open().view()
         for extent in self.extents if not len(found) else ():
             found = kallsyms_symbols(
-                view[extent.file_offset : extent.file_offset + extent.size],
+                self._open().view()[extent.file_offset : extent.file_offset + extent.size],
                 byteorder=self.byteorder,
                 bits=self._elf.bits if self._elf else _BITS.get(self.arch),
                 base=self.base,
@@ -452,12 +465,12 @@ class Image(Closing):
             BadImage: They are damaged.
             Closed: The image is closed.
         """
-        view, found = self._open().view(), None
+        source, found = self._open(), None
         for segment in self.segments:
             if segment.name == ".BTF":
                 return Btf(self._bytes(segment.offset, segment.size).tobytes(), name=self.name)
         for extent in self.extents if self._elf is None else ():
-            part = view[extent.file_offset : extent.file_offset + extent.size]
+            part = source.view()[extent.file_offset : extent.file_offset + extent.size]
             found = found or find_btf(part, name=self.name)
         return found
 

@@ -3,29 +3,33 @@
 
 from __future__ import annotations
 
+import importlib
 import mmap
 import os
 import stat
 import tempfile
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, Final, cast
+from urllib.parse import unquote
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pagestep.codecs.errors import BadImage, StoreIOError
+from pagestep.codecs.errors import BadImage, PageStepError, StoreIOError, Unsupported
 from pagestep.store._size import show_size
+from pagestep.store.backing import Pager
 
 if TYPE_CHECKING:
-    from typing import Any
-
     from typing_extensions import Buffer
 
     # Under Python 3.11 numpy's arrays do not say to type checkers that they are buffers.
     AnyBuffer = Buffer | NDArray[Any]
 
 Bytes = NDArray[np.uint8]
+
+_REMOTE_DEADLINE_S: Final = 10.0
+_REMOTE_PIECE: Final = 128 << 10
 
 
 def bytes_of(buffer: AnyBuffer) -> memoryview:
@@ -44,11 +48,13 @@ class Source(ABC):
         name: What to call it in messages.
         size: Bytes in it.
         fd: The open file they are in, or None for a buffer.
+        pager: The pager that reads them, or None where they are here.
     """
 
     name: str
     size: int
     fd: int | None
+    pager: Pager | None = None
 
     @abstractmethod
     def read_into(self, offset: int, out: memoryview) -> None:
@@ -145,6 +151,54 @@ class FileSource(Source):
             os.close(fd)
 
 
+class RemoteSource(Source):
+    """A file elsewhere, read piece by piece by a pager's process."""
+
+    def __init__(self, url: str) -> None:
+        """Open it.
+
+        Raises:
+            StoreIOError: It is not there, or cannot be reached.
+            Unsupported: A package that its protocol needs is not installed.
+        """
+        self.fd = None
+        self.pager = Pager(f"fsspec+{url}", deadline_s=_REMOTE_DEADLINE_S)
+        self.name = self.pager.name.removeprefix("fsspec+")
+        self.size = self.pager.size
+        self._copy: FileSource | None = None
+
+    def read_into(self, offset: int, out: memoryview) -> None:
+        """See ``Source.read_into``."""
+        if self.pager is None:
+            raise StoreIOError(f"{self.name}: the file is closed")
+        for at in range(0, out.nbytes, _REMOTE_PIECE):
+            piece = out[at : at + _REMOTE_PIECE]
+            [found] = self.pager.read([(offset + at, piece.nbytes)])
+            if isinstance(found, PageStepError):
+                raise found
+            piece[:] = found
+
+    def view(self) -> Bytes:
+        """See ``Source.view``. At the first call the whole file is fetched, onto disk."""
+        if self._copy is None:
+            spool = Spool(self.name, self.size, None)
+            try:
+                for at in range(0, self.size, _REMOTE_PIECE):
+                    spool.write(self.read(at, _REMOTE_PIECE))
+                self._copy = spool.into_source()
+            finally:
+                spool.close()
+        return self._copy.view()
+
+    def close(self) -> None:
+        """See ``Source.close``."""
+        pager, self.pager = self.pager, None
+        if pager is not None:
+            pager.close()
+        if self._copy is not None:
+            self._copy.close()
+
+
 class Spool:
     """An unlinked temporary file that takes a payload's bytes, up to a limit.
 
@@ -221,7 +275,7 @@ class Spool:
 
 
 def open_source(path_or_buffer: str | os.PathLike[str] | AnyBuffer) -> Source:
-    """Return the bytes of a file by its path, or of a buffer.
+    """Return the bytes of a file by its path or URL, or of a buffer.
 
     Raises:
         StoreIOError: The file cannot be opened.
@@ -231,6 +285,10 @@ def open_source(path_or_buffer: str | os.PathLike[str] | AnyBuffer) -> Source:
         source: Source = BufferSource(path_or_buffer, "buffer")
     else:
         name = os.fspath(path_or_buffer)
+        elsewhere = _open_url(name) if isinstance(path_or_buffer, str) and "://" in name else name
+        if isinstance(elsewhere, Source):
+            return elsewhere
+        name = elsewhere
         try:
             fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except (OSError, ValueError) as error:
@@ -244,4 +302,27 @@ def open_source(path_or_buffer: str | os.PathLike[str] | AnyBuffer) -> Source:
     if source.size == 0:
         source.close()
         raise BadImage(f"{source.name}: empty: an image has at least one byte")
+    return source
+
+
+def _open_url(url: str) -> Source | str:
+    """Return the bytes that a URL names; of a file that is here, its path."""
+    scheme, _, rest = url.partition("://")
+    if scheme == "file":
+        return unquote(rest.removeprefix("localhost"))
+    if scheme == "memory":
+        # Such files are this process's own: no other could read them.
+        try:
+            memory: Any = importlib.import_module("fsspec").filesystem("memory")
+            return BufferSource(memory.cat_file(rest), url)
+        except ModuleNotFoundError:
+            raise Unsupported(
+                f"{url}: needs fsspec: install it with `pip install 'pagestep[fsspec]'`"
+            ) from None
+        except OSError:
+            raise StoreIOError(f"{url}: cannot open: there is no such file") from None
+    source = RemoteSource(url)
+    if source.size == 0:
+        source.close()
+        raise BadImage(f"{url}: empty: an image has at least one byte")
     return source

@@ -83,7 +83,8 @@ def section_tags(image: Image) -> dict[int, Tag]:
         found[number] = Tag(
             f"nonpageable{of_kind}" if is_pinned else f"pageable{of_kind}_{name}", level, once
         )
-    _check_levels(image, found)
+    if len(set(found.values())) > 1:
+        _check_levels(image, found)
     return found
 
 

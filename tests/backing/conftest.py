@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,7 @@ HERE = Path(__file__).parent
 @pytest.fixture
 def factories(monkeypatch: pytest.MonkeyPatch) -> None:
     """A pager's process finds ``faults`` as a user's module would be found."""
-    monkeypatch.syspath_prepend(str(HERE))
+    monkeypatch.setattr(sys, "path", [str(HERE), *sys.path])
 
 
 def until(condition: Callable[[], bool], seconds: float = 30.0) -> None:

@@ -109,8 +109,7 @@ class Cluster:
 
     def is_whole(self) -> bool:
         for server in self.servers:
-            info = server.client.execute_command("CLUSTER", "INFO")
-            info = info if isinstance(info, dict) else _fields(info)
+            info: dict[str, str] = server.client.execute_command("CLUSTER INFO")
             if (info["cluster_state"], info["cluster_known_nodes"]) != ("ok", str(NODES)):
                 return False
         return True
@@ -120,11 +119,11 @@ class Cluster:
         hosts = ",".join(f"127.0.0.1:{server.port}" for server in self.servers)
         return f"redis+cluster://{hosts}"
 
-    def keys(self, pattern: str = "*") -> list[bytes]:
+    def all_keys(self, pattern: str = "*") -> list[bytes]:
         return [key for server in self.servers for key in server.client.keys(pattern)]
 
     def blobs(self) -> list[bytes]:
-        return [key for key in self.keys() if key.endswith(b"}") and b"map/" not in key]
+        return [key for key in self.all_keys() if key.endswith(b"}") and b"map/" not in key]
 
     def flush(self) -> None:
         for server in self.servers:
@@ -133,7 +132,3 @@ class Cluster:
     def end(self) -> None:
         for server in self.servers:
             server.end()
-
-
-def _fields(text: bytes) -> dict[str, str]:
-    return dict(line.split(":", 1) for line in text.decode().split("\r\n") if ":" in line)

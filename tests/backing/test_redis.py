@@ -42,7 +42,7 @@ def empty_cluster(cluster: Cluster) -> Cluster:
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
-    found = Server(*free_ports(1), tmp_path)
+    found = Server(free_ports(1)[0], tmp_path)
     yield found
     found.end()
 
@@ -78,7 +78,7 @@ def test_equal_pages_of_two_hosts_are_stored_once_and_go_with_their_last_owner(
         assert first.get([1]) == [None]
         assert second.get(range(PAGES)) == [b for _, b in pages]
         second.discard(0, 2**50)
-        assert empty_cluster.keys() == []
+        assert empty_cluster.all_keys() == []
 
 
 def test_a_page_that_is_put_anew_gives_its_former_blob_up(empty_cluster: Cluster) -> None:
@@ -89,7 +89,7 @@ def test_a_page_that_is_put_anew_gives_its_former_blob_up(empty_cluster: Cluster
         assert len(empty_cluster.blobs()) == 20
         assert only.put([(n, blob(n, 3)) for n in range(20)]) == [None] * 20
         assert only.get(range(20)) == [blob(n, 3) for n in range(20)]
-        assert len(empty_cluster.keys("*owners")) == 20
+        assert len(empty_cluster.all_keys("*owners")) == 20
         for server in empty_cluster.servers:
             for key in server.client.keys("*owners"):
                 assert server.client.scard(key) == 1
@@ -103,7 +103,7 @@ def test_two_of_one_namespace_read_each_others_pages(empty_cluster: Cluster) -> 
         assert second.put([(1, b"anew")]) == [None]
         assert first.get([1]) == [b"anew"]
         assert second.present(4999, 3) == [False, True, False]
-    assert all(key.startswith(b"mine:") for key in empty_cluster.keys())
+    assert all(key.startswith(b"mine:") for key in empty_cluster.all_keys())
 
 
 HOST = """
@@ -132,8 +132,10 @@ with Pager(url, deadline_s=20, max_blob=4128) as pager:
 def test_two_hosts_put_and_give_up_the_same_blobs_at_once(empty_cluster: Cluster) -> None:
     hosts = [
         subprocess.Popen(
-            [sys.executable, "-P", "-c", HOST, f"{empty_cluster.url}?namespace=h{seed}"]
-            + [str(seed), "60"]
+            [
+                *(sys.executable, "-P", "-c", HOST),
+                *(f"{empty_cluster.url}?namespace=h{seed}", str(seed), "60"),
+            ]
         )
         for seed in (1, 2)
     ]
@@ -145,7 +147,7 @@ def test_two_hosts_put_and_give_up_the_same_blobs_at_once(empty_cluster: Cluster
     other = in_process(f"{empty_cluster.url}?namespace=h2")
     other.discard(0, 100)
     other.close()
-    assert empty_cluster.keys() == []
+    assert empty_cluster.all_keys() == []
 
 
 def test_an_owner_that_a_crash_left_is_swept_and_no_other(server: Server) -> None:
