@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from pagestep.codecs.closing import Closing
 from pagestep.codecs.errors import BadImage, Closed, InvalidArgument, NoSuchPage
 from pagestep.store._size import parse_size, show_size
-from pagestep.store.backing import Pager
+from pagestep.store.pager import Pager
 
 from ._arm import with_arm_state
 from ._boot import boot_format, find_base

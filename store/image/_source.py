@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from pagestep.codecs.errors import BadImage, PageStepError, StoreIOError, Unsupported
 from pagestep.store._size import show_size
-from pagestep.store.backing import Pager
+from pagestep.store.pager import Pager
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer

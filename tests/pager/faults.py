@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pagestep.codecs.errors import BackingFull, PageStepError
-from pagestep.store.backing import BackingStore
+from pagestep.store.pager import BackingStore
 
 
 class FolderStore:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""Stores outside RAM: what one must be able to do, and the process that it runs in."""
+"""The external pager: a store or a file in a process of its own, and what it can open."""
 
-from ._pager import Pager
+from ._client import Pager
 from ._protocol import BackingStore, RemoteFile
 from ._url import open_url
 

@@ -115,12 +115,12 @@ def _part(url: StoreUrl, module: str, package: str) -> Any:
 
 
 def _open_redis(url: StoreUrl) -> BackingStore:
-    store: BackingStore = _part(url, "pagestep.store.backing._redis", "redis").open_redis(url)
+    store: BackingStore = _part(url, "pagestep.store.pager._redis", "redis").open_redis(url)
     return store
 
 
 def _open_fsspec(url: StoreUrl) -> RemoteFile:
-    file: RemoteFile = _part(url, "pagestep.store.backing._fsspec", "fsspec").open_fsspec(url)
+    file: RemoteFile = _part(url, "pagestep.store.pager._fsspec", "fsspec").open_fsspec(url)
     return file
 
 

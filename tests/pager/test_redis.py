@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 
 from pagestep import BackingFull, BackingLost, BackingTimeout, CorruptPage, InvalidArgument
-from pagestep.store.backing import Pager
-from pagestep.store.backing._redis import _POINT, RedisStore, _Entry
-from pagestep.store.backing._url import open_url
+from pagestep.store.pager import Pager
+from pagestep.store.pager._redis import _POINT, RedisStore, _Entry
+from pagestep.store.pager._url import open_url
 
 from .conftest import until
 from .servers import Cluster, Server, free_ports
@@ -108,7 +108,7 @@ def test_two_of_one_namespace_read_each_others_pages(empty_cluster: Cluster) -> 
 
 HOST = """
 import random, sys
-from pagestep.store.backing import Pager
+from pagestep.store.pager import Pager
 url, seed, rounds = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 chance = random.Random(seed)
 model = {}

@@ -16,7 +16,7 @@ from ._wire import read_json, write_json
 
 __all__ = ["PagerProcess", "start_pager"]
 
-_SERVE = "pagestep.store.backing._serve"
+_SERVE = "pagestep.store.pager._serve"
 
 
 @dataclass

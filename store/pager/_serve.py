@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The pager's process: one store or file, served over the socket that it was started with.
 
-``python -m pagestep.store.backing._serve FD``; docs/PAGER.md has the protocol. It ends when
+``python -m pagestep.store.pager._serve FD``; docs/PAGER.md has the protocol. It ends when
 whoever asks has gone.
 """
 

@@ -25,7 +25,7 @@ from pagestep import (
     StoreIOError,
     Unsupported,
 )
-from pagestep.store.backing import BackingStore, Pager, open_url
+from pagestep.store.pager import BackingStore, Pager, open_url
 
 from .conftest import until
 
@@ -269,7 +269,7 @@ def test_a_forked_child_cannot_use_its_parents_socket() -> None:
     code = """
 import os
 from pagestep import BackingLost
-from pagestep.store.backing import Pager
+from pagestep.store.pager import Pager
 pager = Pager("ram:")
 pager.put([(1, b"x")])
 child = os.fork()
@@ -284,7 +284,7 @@ pager.close()
 
 PARENT = """
 import signal, sys, time
-from pagestep.store.backing import Pager
+from pagestep.store.pager import Pager
 pager = Pager("ram:")
 print(pager.pid, flush=True)
 pager.put([(1, b"x")])
