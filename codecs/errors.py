@@ -5,10 +5,15 @@ from __future__ import annotations
 
 __all__ = [
     "AbsentPage",
+    "BackingFull",
+    "BackingInUse",
+    "BackingLost",
+    "BackingTimeout",
     "BadImage",
     "BadRom",
     "BadRules",
     "BadSignature",
+    "BadSwap",
     "BadTrace",
     "BudgetExceeded",
     "Closed",
@@ -72,6 +77,26 @@ class BudgetExceeded(PageStepError):
 
 class StoreIOError(PageStepError, OSError):
     """A backing could not read or write."""
+
+
+class BackingTimeout(StoreIOError, TimeoutError):
+    """A backing store did not answer in time."""
+
+
+class BackingFull(StoreIOError):
+    """A backing store has no room left."""
+
+
+class BackingLost(StoreIOError, ConnectionError):
+    """A backing store cannot be reached, or has gone."""
+
+
+class BackingInUse(StoreIOError):
+    """A backing store that another process, or another store, uses."""
+
+
+class BadSwap(PageStepError, ValueError):
+    """A file that is no swap file, or one of other pages: what it is, and what to do."""
 
 
 class DisciplineError(PageStepError):
@@ -220,6 +245,11 @@ _BY_CODE: dict[int, type[PageStepError]] = {
     -32: UseAfterFree,
     -33: NotABlock,
     -34: PoolOverrun,
+    -40: BackingTimeout,
+    -41: BackingFull,
+    -42: BackingLost,
+    -43: BackingInUse,
+    **dict.fromkeys(range(-46, -43), BadSwap),
 }
 
 

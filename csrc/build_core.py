@@ -17,6 +17,7 @@ _PARTS = (
     "codec.h",
     "rom.h",
     "store.h",
+    "blobs.h",
     "discipline.h",
     "heap.h",
     "rom_reader.h",

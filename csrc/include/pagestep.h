@@ -6,6 +6,7 @@
 #ifndef PAGESTEP_H
 #define PAGESTEP_H
 
+#include "pagestep/blobs.h"
 #include "pagestep/codec.h"
 #include "pagestep/discipline.h"
 #include "pagestep/error.h"

@@ -46,7 +46,16 @@ enum pgs_error {
     PGS_E_HEAP_DOUBLE_FREE = -31,   /* the block was freed before */
     PGS_E_HEAP_USE_AFTER_FREE = -32, /* the same, but read or written; or free memory was written */
     PGS_E_HEAP_NOT_A_BLOCK = -33,   /* a handle that was never given out */
-    PGS_E_HEAP_OVERRUN = -34        /* bytes beyond a block's end */
+    PGS_E_HEAP_OVERRUN = -34,       /* bytes beyond a block's end */
+
+    /* Of what keeps pages outside RAM (pagestep/blobs.h). */
+    PGS_E_TIMEOUT = -40,     /* it did not answer in time */
+    PGS_E_FULL = -41,        /* it has no room left */
+    PGS_E_STORE_LOST = -42,  /* it cannot be reached, or has gone */
+    PGS_E_IN_USE = -43,      /* another process, or another store, uses it */
+    PGS_E_SWAP_FOREIGN = -44, /* not a swap file (docs/SWAP.md) */
+    PGS_E_SWAP_VERSION = -45, /* a swap file of a version that is not known */
+    PGS_E_SWAP_OTHER = -46    /* a swap file of other pages, or of another codec */
 };
 
 /* A short English phrase for an error code; never NULL, static storage. */
