@@ -82,7 +82,7 @@ enum pgs_store_flag {
 
 /* A page's copy in the compressed pool, for a backing that may take it as it is. */
 struct pgs_copy {
-    const pgs_codec *codec; /* what coded it; any codec that differs in level only decodes it */
+    const pgs_codec *codec; /* what decodes it */
     uint64_t address;       /* the page's, as the branch filter saw it */
     const void *bytes;
     uint32_t size;
