@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pagestep.codecs.errors import BadRom, InvalidArgument, StoreIOError
-
 from pagestep.store._binding import check, ffi, lib
 
 from ._url import Backed, open_backing_url
