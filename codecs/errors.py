@@ -6,12 +6,14 @@ from __future__ import annotations
 __all__ = [
     "AbsentPage",
     "BackingFull",
+    "BackingInUse",
     "BackingLost",
     "BackingTimeout",
     "BadImage",
     "BadRom",
     "BadRules",
     "BadSignature",
+    "BadSwap",
     "BadTrace",
     "BudgetExceeded",
     "Closed",
@@ -88,6 +90,14 @@ class BackingFull(StoreIOError):
 
 class BackingLost(StoreIOError, ConnectionError):
     """A backing store cannot be reached, or has gone."""
+
+
+class BackingInUse(StoreIOError):
+    """A backing store that another process, or another store, uses."""
+
+
+class BadSwap(PageStepError, ValueError):
+    """A file that is no swap file, or one of other pages: what it is, and what to do."""
 
 
 class DisciplineError(PageStepError):
@@ -239,6 +249,8 @@ _BY_CODE: dict[int, type[PageStepError]] = {
     -40: BackingTimeout,
     -41: BackingFull,
     -42: BackingLost,
+    -43: BackingInUse,
+    **dict.fromkeys(range(-46, -43), BadSwap),
 }
 
 

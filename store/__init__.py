@@ -7,6 +7,7 @@ from ._pool import NonPagedPool, PagedPool, PoolBlock, PoolStats
 from ._replay import Replay, replay
 from ._size import parse_size, show_size
 from ._stats import Stats, TierStats
+from .backing import SwapStats
 from .discipline import StoreLock
 from .image import Image, Segment
 from .policy import Explanation, Level, PagePolicy, RuleSet, Tier, decide, include_folder
@@ -31,6 +32,7 @@ __all__ = [
     "Segment",
     "Stats",
     "StoreLock",
+    "SwapStats",
     "Tier",
     "TierStats",
     "WrittenBeside",

@@ -43,6 +43,11 @@ _REMEDIES = {
         "the RAM budget is full of pages that cannot leave; raise `ram`, unpin, or give the "
         "store a `scratch` file"
     ),
+    lib.PGS_E_TIMEOUT: (
+        "the backing store did not answer in time; try again, or give it longer with timeout="
+    ),
+    lib.PGS_E_FULL: "the backing store is full; give it more room, or discard pages",
+    lib.PGS_E_STORE_LOST: "the backing store cannot be reached; try again when it is back",
     lib.PGS_E_PINNED: "it is pinned, or of level PINNED; unpin it first",
     lib.PGS_E_DIRTY: "it was written to, and no other tier has its bytes; page it out instead",
     lib.PGS_E_INVALID: "an argument is out of range",

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pagestep.codecs import Codec
-from pagestep.codecs.errors import InvalidArgument
+from pagestep.codecs.errors import InvalidArgument, Unsupported
 from pagestep.store.image import Image
 from pagestep.store.policy import Level, RuleSet, decide
 from pagestep.store.rom import Rom
@@ -25,6 +25,7 @@ from ._size import parse_size
 from ._stats import Stats, snapshot
 from ._store_discipline import DisciplinedStore
 from ._where import Where
+from .backing import SwapStats, swap_stats
 
 if TYPE_CHECKING:
     from pagestep.codecs.buffers import AnyBuffer
@@ -66,6 +67,7 @@ class PageStore(DisciplinedStore):
         verify: bool = False,
         audit: bool = False,
         scratch: bool | str | os.PathLike[str] = False,
+        swap: str | None = None,
         base: int | None = None,
     ) -> Self:
         """Open a store over an image.
@@ -101,6 +103,10 @@ class PageStore(DisciplinedStore):
             scratch: Let written pages go to a temporary file, made in this folder (True:
                 in the system's own), when RAM is short. Else they stay in RAM, compressed,
                 and a write is refused when there is no room.
+            swap: Let written pages go, compressed, to what this URL names, such as
+                ``"file:///var/tmp/pages.swap?size=64MiB"`` (docs/BACKINGS.md). What ``flush``
+                has written there is found again by the next store with the same image, codec and
+                ``swap``.
             base: The address of page 0, for an image that does not say.
 
         Returns:
@@ -110,6 +116,7 @@ class PageStore(DisciplinedStore):
             BadImage: The image cannot be read.
             BadRom: The ROM image cannot be read, or is another image's.
             BadRules: The rules cannot be read.
+            BadSwap: ``swap`` names a file that is no swap file, or one of other pages.
             BudgetExceeded: ``ram`` cannot hold the page table, what reading the ROM image
                 takes, the pages that are ``PINNED``, and the fewest frames.
             InvalidArgument: An argument is out of range.
@@ -137,6 +144,7 @@ class PageStore(DisciplinedStore):
                 verify=verify,
                 audit=audit,
                 scratch=scratch,
+                swap=swap,
             )
             store = cls(image, rom, how)
             if image is not None:
@@ -323,6 +331,38 @@ class PageStore(DisciplinedStore):
             PinnedPage: One is pinned; it is kept. The others are dropped.
         """
         self._move(lib.pgs_discard, where, "discarded")
+
+    def flush(self) -> int:
+        """Write all changed pages to ``scratch`` or ``swap``, and make them durable.
+
+        They stay where they are. Pages that are written meanwhile may be among them or not.
+
+        Returns:
+            How many pages were written.
+
+        Raises:
+            BackingFull: There is no room for one; it stays in RAM, changed.
+            BackingLost: Nobody answers; pages that were not written stay in RAM.
+            BackingTimeout: They could not be written in time; the same.
+            Unsupported: There is neither ``scratch`` nor ``swap``.
+        """
+        written = ffi.new("uint64_t *")
+        code = lib.pgs_flush(self._core(), self._object, written)
+        if code == lib.PGS_E_UNSUPPORTED:
+            raise Unsupported("changed pages have nowhere to go: open the store with swap=")
+        check(code, f"changed pages of {self.image.name} cannot all be written back")
+        return int(written[0])
+
+    def swap_stats(self) -> SwapStats:
+        """Return what was written to ``swap`` and read from it.
+
+        Raises:
+            Unsupported: The store has none.
+        """
+        self._core()
+        if not self._swapped:
+            raise Unsupported("there are no changed pages elsewhere: open the store with swap=")
+        return swap_stats(self._backing)
 
     def set_ram(self, ram: int | str) -> None:
         """Change the budget; pages leave until it holds.

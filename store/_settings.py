@@ -37,6 +37,7 @@ class Settings:
     verify: bool = False
     audit: bool = False
     scratch: bool | str | os.PathLike[str] = False
+    swap: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse what is out of range.
@@ -46,6 +47,10 @@ class Settings:
         """
         if self.policy not in tuple(POLICIES):
             raise InvalidArgument(f"policy is {self.policy!r}: it is one of {', '.join(POLICIES)}")
+        if self.scratch is not False and self.swap is not None:
+            raise InvalidArgument(
+                "changed pages go to one place: give either scratch= or swap=, not both"
+            )
         percent: Any = self.pool_percent
         if not isinstance(percent, int) or not 0 <= percent <= 100:
             raise InvalidArgument(f"pool_percent is {percent!r}: it is from 0 to 100")

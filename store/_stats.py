@@ -17,6 +17,7 @@ _SOURCES = {
     "same": lib.PGS_SOURCE_SAME,
     "rom": lib.PGS_SOURCE_ROM,
     "disk": lib.PGS_SOURCE_BACKING,
+    "swap": lib.PGS_SOURCE_SWAP,
     "zero": lib.PGS_SOURCE_ZERO,
 }
 
@@ -65,7 +66,7 @@ class Stats:
         writebacks: Pages given to their backing.
         corrupt: Page-ins refused because of their bytes.
         by_tier: Faults by where the page was found: ``compressed``, ``same`` (one repeated
-            word), ``rom``, ``disk``, ``zero`` (never written).
+            word), ``rom``, ``disk``, ``swap``, ``zero`` (never written).
         audited: Evictions that were held against all frames; 0 where the store is not audited.
         shortfalls: Of these, by how far the victim fell short of the greatest idle time times
             weight: [0] not at all, [k] by less than 2**k times, and not less than 2**(k-1).

@@ -17,11 +17,11 @@ from pagestep.codecs.errors import BudgetExceeded, Closed, InvalidArgument, NoSu
 from pagestep.store.image import Image
 from pagestep.store.rom import Rom
 
-from ._backing import check_pair, close_backing, open_backing
 from ._binding import PageFrame, check, ffi, lib, page_number_array
 from ._settings import Settings
 from ._size import parse_size
 from ._where import Where, page_name, pages_of
+from .backing import KeptPager, check_pair, close_backing, open_backing
 
 __all__ = ["StoreCore"]
 
@@ -70,7 +70,18 @@ class StoreCore(Closing):
         self._kept = kept
         self._pools: WeakSet[Closing] = WeakSet()
         self._handle: Any = ffi.gc(self._open_core(settings), _closer(kept))
-        self._object = self._add_object(open_backing(image, rom, settings.scratch, kept))
+        ram = None if settings.ram is None else parse_size(settings.ram, "ram")
+        self._backing = open_backing(
+            image,
+            rom,
+            settings.scratch,
+            kept,
+            swap=settings.swap,
+            codec=self._codec,
+            ram=ram,
+        )
+        self._swapped = settings.swap is not None
+        self._object = self._add_object(self._backing)
         if settings.cold_codec is not None:
             self._add_codec(self._codec_of(settings.cold_codec, None, settings), kept)
 
@@ -192,8 +203,12 @@ class StoreCore(Closing):
 
     def _said(self, code: int) -> str:
         """Return what the pager says of an error that may come from it."""
-        pager = self.image.pager if isinstance(self.image, Image) else None
-        return pager.last_error if pager is not None and code in _OF_BACKINGS else ""
+        if code not in _OF_BACKINGS:
+            return ""
+        pagers = [each.pager for each in self._kept if isinstance(each, KeptPager)]
+        if isinstance(self.image, Image) and self.image.pager is not None:
+            pagers.append(self.image.pager)
+        return "; ".join(said for pager in pagers if (said := pager.last_error))
 
     def _explain(self, code: int) -> None:
         """Raise an error that needs more than its code to be told."""

@@ -71,7 +71,15 @@ const char *pgs_error_text(int error)
     case PGS_E_FULL:
         return "the backing store is full";
     case PGS_E_STORE_LOST:
-        return "the backing store is gone";
+        return "the backing store cannot be reached";
+    case PGS_E_IN_USE:
+        return "another process, or another store, uses it";
+    case PGS_E_SWAP_FOREIGN:
+        return "not a swap file";
+    case PGS_E_SWAP_VERSION:
+        return "a swap file of a version that is not known here";
+    case PGS_E_SWAP_OTHER:
+        return "a swap file of other pages, or of another codec";
     default:
         return "unknown error";
     }

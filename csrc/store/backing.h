@@ -35,12 +35,25 @@ static inline int backing_page_in(const pgs_store *store, const struct pgs_backi
     return error;
 }
 
+/* `copy`: the page's in the pool, or NULL where it is not at hand. */
 static inline int backing_page_out(const pgs_store *store, const struct pgs_backing *backing,
-                                   uint64_t page_no, const void *page)
+                                   uint64_t page_no, const void *page,
+                                   const struct pgs_copy *copy)
 {
     struct backing_call call;
     backing_call_begin(&call, store);
-    int error = backing->page_out(backing->ctx, page_no, page);
+    int error = copy && backing->page_out_copy
+                    ? backing->page_out_copy(backing->ctx, page_no, page, copy)
+                    : backing->page_out(backing->ctx, page_no, page);
+    backing_call_end(&call);
+    return error;
+}
+
+static inline int backing_flush(const pgs_store *store, const struct pgs_backing *backing)
+{
+    struct backing_call call;
+    backing_call_begin(&call, store);
+    int error = backing->flush ? backing->flush(backing->ctx) : 0;
     backing_call_end(&call);
     return error;
 }

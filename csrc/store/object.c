@@ -14,18 +14,22 @@ static const uint64_t plain_data = (uint64_t)PGS_LEVEL_NORMAL << PAGE_LEVEL_SHIF
 
 /* Reads a page once, to know what its backing gives: any later page-in must
  * give the same. Same-filled pages need not be asked for again. Pages of a ROM
- * image are checked by it and would all have to be decoded, those of a file elsewhere
- * would all have to be fetched: they wait until they are asked for. What is wrong with one of its repeated words shows then. */
+ * image, or of blobs, are checked by these and would all have to be decoded, those of a file
+ * elsewhere would all have to be fetched: they wait until they are asked for. What is wrong
+ * with one of its repeated words shows then. */
 static int learn_page(pgs_store *store, const struct pgs_object *object, uint64_t page_no,
-                      void *bytes)
+                      uint64_t zero_sum, void *bytes)
 {
     const struct pgs_backing *backing = &object->backing;
     struct page *page = &object->pages[page_no];
     uint64_t word = plain_data;
     uint32_t size, source = backing_source(backing, page_no, &size);
     int error = PGS_OK;
-    bool late = backing->flags & PGS_BACKING_LEARN_LATE && source == PGS_SOURCE_BACKING;
-    if (source != PGS_SOURCE_ROM && !late) {
+    bool late = source == PGS_SOURCE_ROM || source == PGS_SOURCE_SWAP ||
+                (source == PGS_SOURCE_BACKING && backing->flags & PGS_BACKING_LEARN_LATE);
+    if (source == PGS_SOURCE_ZERO) {
+        atomic_init(&page->origin_sum, zero_sum);
+    } else if (!late) {
         error = backing_page_in(store, backing, page_no, bytes);
         if (!error) {
             atomic_init(&page->origin_sum, pgs_checksum(bytes, store->page_size));
@@ -41,8 +45,10 @@ static int learn(pgs_store *store, struct pgs_object *object)
 {
     struct encoder *encoder = encoder_take(store, object->codecs[PGS_EFFORT_FAST], FOR_PAGE_OUT);
     int error = PGS_OK;
+    memset(encoder->page, 0, store->page_size);
+    uint64_t zero_sum = pgs_checksum(encoder->page, store->page_size);
     for (uint64_t i = 0; i < object->page_count && !error; i++)
-        error = learn_page(store, object, i, encoder->page);
+        error = learn_page(store, object, i, zero_sum, encoder->page);
     encoder_give(encoder);
     return error;
 }

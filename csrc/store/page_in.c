@@ -42,8 +42,8 @@ int page_decode_copy(const struct job *job, pgs_coder *coder, void *out, uint32_
     return error;
 }
 
-/* What a backing gave at first it must give ever after. Of a ROM image that is
- * not learnt when the object is added, for it checks its pages itself. */
+/* What a backing gave at first it must give ever after. Of a ROM image, or of blobs, that is
+ * not learnt when the object is added, for they check their pages themselves. */
 static bool is_as_ever(struct page *page, uint64_t sum)
 {
     uint64_t first = 0;

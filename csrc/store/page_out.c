@@ -156,12 +156,12 @@ static int store_copy(const struct job *job, const void *bytes, bool keep, uint3
     return error;
 }
 
-int page_write_back(const struct job *job, const void *bytes)
+int page_write_back(const struct job *job, const void *bytes, const struct pgs_copy *copy)
 {
     const struct pgs_backing *backing = &job->object->backing;
     if (!backing->page_out)
         return PGS_E_DIRTY;
-    int error = backing_page_out(job->store, backing, job->page_no, bytes);
+    int error = backing_page_out(job->store, backing, job->page_no, bytes, copy);
     uint64_t sum = pgs_checksum(bytes, job->store->page_size);
     /* After an error the backing may hold a mixture: no bytes are equal to it. */
     atomic_store_explicit(&job->page->origin_sum, error ? ~sum : sum, memory_order_relaxed);
@@ -170,6 +170,33 @@ int page_write_back(const struct job *job, const void *bytes)
     atomic_fetch_and_explicit(&job->page->word, ~PAGE_DIRTY, memory_order_relaxed);
     bump(&job->worker->counters.writebacks, 1);
     return PGS_OK;
+}
+
+/* The backing has the page to check its bytes, and the copy to spare itself coding them. */
+static int write_back_coded(const struct job *job, struct encoder *encoder, uint64_t word)
+{
+    struct pgs_copy copy = {.codec = encoder->codec,
+                            .address = address_of(job->store, job->object, job->page_no)};
+    int error = page_decode_copy(job, encoder->coder, encoder->page, &copy.size);
+    copy.bytes = pool_bytes(&job->store->pool, job->page->place, &copy.size);
+    bool coded = page_coding(word) >= CODING_CODED;
+    return error ? error : page_write_back(job, encoder->page, coded ? &copy : NULL);
+}
+
+int page_write_back_copy(const struct job *job)
+{
+    uint64_t word = page_load(job->page);
+    struct encoder *encoder = encoder_take(job->store, codec_of_copy(job->object, word),
+                                           FOR_WRITE_BACK);
+    int error;
+    if (page_coding(word) == CODING_SAME) {
+        pgs_fill(encoder->page, job->store->page_size, job->page->fill);
+        error = page_write_back(job, encoder->page, NULL);
+    } else {
+        error = write_back_coded(job, encoder, word);
+    }
+    encoder_give(encoder);
+    return error;
 }
 
 /* Gets a claimed hot page, no longer queued, out of its frame, and publishes
@@ -191,7 +218,7 @@ int page_leave(const struct job *job, uint32_t *frame)
         if (!dropped && store_copy(job, bytes, keep, frame)) {
             if (word & PAGE_STAYS)
                 return PGS_E_BUDGET;
-            int error = clean ? PGS_OK : page_write_back(job, bytes);
+            int error = clean ? PGS_OK : page_write_back(job, bytes, NULL);
             if (error)
                 return error;
             dropped = true;

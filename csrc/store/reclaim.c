@@ -91,19 +91,6 @@ static bool consider(void *ctx, struct pool_key key)
     return ++sample->taken < SAMPLES && sample->most_idle != UINT64_MAX;
 }
 
-/* Writes a dirty compressed page, claimed, to its backing. */
-static int write_back_copy(pgs_store *store, const struct job *job)
-{
-    const pgs_codec *codec = codec_of_copy(job->object, page_load(job->page));
-    struct encoder *encoder = encoder_take(store, codec, FOR_WRITE_BACK);
-    uint32_t size;
-    int error = page_decode_copy(job, encoder->coder, encoder->page, &size);
-    if (!error)
-        error = page_write_back(job, encoder->page);
-    encoder_give(encoder);
-    return error;
-}
-
 /* Both of an object's encoders, in an order that is the same for all objects: another
  * may have the same codecs the other way round. */
 static void take_both(pgs_store *store, const pgs_codec *const *codecs, struct encoder **fast,
@@ -158,7 +145,7 @@ static enum yield yield_room(const struct job *job)
     }
     bool gone = page_can_lose_copy(job->object, word);
     if (gone && (word & PAGE_DIRTY))
-        gone = write_back_copy(job->store, job) == PGS_OK;
+        gone = page_write_back_copy(job) == PGS_OK;
     if (gone) {
         page_drop_copy(job);
         if (!(word & PAGE_HOT))

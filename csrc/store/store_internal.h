@@ -259,7 +259,10 @@ int page_store_copy(const struct job *job, struct encoder *encoder, const void *
 void page_set_coding(struct page *page, enum page_coding coding);
 /* One of those that the page is to be coded with. */
 struct encoder *encoder_for(const struct job *job);
-int page_write_back(const struct job *job, const void *bytes);
+/* `copy`: see backing_page_out. */
+int page_write_back(const struct job *job, const void *bytes, const struct pgs_copy *copy);
+/* The same for a page that is compressed: from its copy. */
+int page_write_back_copy(const struct job *job);
 int page_leave(const struct job *job, uint32_t *frame);
 void page_drop_copy(const struct job *job);
 bool page_is_clean(const struct job *job, const void *bytes);

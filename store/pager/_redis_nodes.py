@@ -268,7 +268,7 @@ def open_nodes(url: StoreUrl) -> Nodes:
         client: Any = connect.from_url(plain, **how)
         client.ping()
         return _Single(client, url.shown.partition("?")[0], url.deadline_s)
-    except ValueError as error:
+    except (ValueError, TypeError) as error:  # a bad host, port or option
         raise InvalidArgument(f"{url.shown}: {error}") from None
     except (RedisError, OSError) as error:
         raise BackingLost(f"{url.shown}: cannot be reached: {error}") from None

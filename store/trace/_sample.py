@@ -19,7 +19,8 @@ class Sample:
         metadata_bytes: Bytes of page tables and the like.
         budget_bytes: The budget; the three together never exceed it.
         faults_by_tier: Faults since the sample before, by the tier that had the page:
-            "compressed", "same" (one repeated word), "rom", "disk" or "zero" (never written).
+            "compressed", "same" (one repeated word), "rom", "disk", "swap" or "zero" (never
+            written).
     """
 
     time: int

@@ -49,7 +49,7 @@ def trace(image: Path, tmp_path: Path) -> Path:
 def test_the_keys_are_those_of_the_document(image: Path, trace: Path) -> None:
     found = run_json("replay", image, "--trace", trace, "--ram", "600KiB")
     assert_documented("replay", found)
-    assert set(found["by_tier"]) == {"compressed", "same", "rom", "disk", "zero"}
+    assert set(found["by_tier"]) == {"compressed", "same", "rom", "disk", "swap", "zero"}
     assert found["events"] == EVENTS
     assert found["ram"] == 600 << 10
     assert found["trace"] == "boot.trace"

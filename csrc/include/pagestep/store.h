@@ -61,7 +61,8 @@ enum pgs_source {
     PGS_SOURCE_BACKING = 2,    /* the object's backing */
     PGS_SOURCE_ZERO = 3,       /* anonymous and never written */
     PGS_SOURCE_ROM = 4,        /* a ROM image behind the object's backing */
-    PGS_SOURCE_COUNT = 5
+    PGS_SOURCE_SWAP = 5,       /* blobs behind the object's backing (pagestep/blobs.h) */
+    PGS_SOURCE_COUNT = 6
 };
 
 /* How pages are read (pgs_read). */
@@ -85,6 +86,15 @@ enum pgs_backing_flag {
                                   each one's checksum is kept when it is first read */
 };
 
+/* A page's copy in the compressed pool, for a backing that may take it as it is. */
+struct pgs_copy {
+    const pgs_codec *codec; /* what decodes it */
+    uint64_t address;       /* the page's, as the branch filter saw it */
+    const void *bytes;
+    uint32_t size;
+    uint32_t reserved;
+};
+
 /* What can give an object's pages back and, if page_out is not NULL, take
  * them. Functions are called by several threads at once and return 0 or a
  * negative enum pgs_error; they must not call the store. */
@@ -104,13 +114,19 @@ struct pgs_backing {
     /* Called once, when the object goes. May be NULL. */
     void (*close)(void *ctx);
     /* Says where page_in finds a page: PGS_SOURCE_BACKING, or, of a backing that
-     * checks its bytes itself, PGS_SOURCE_ROM, or PGS_SOURCE_SAME where the page
+     * checks its bytes itself, PGS_SOURCE_ROM, PGS_SOURCE_SWAP, PGS_SOURCE_ZERO where the page
+     * is zeros, or PGS_SOURCE_SAME where it
      * repeats one word. *size_ret, page_size before the call, is how many bytes
      * are read for it. May be NULL: PGS_SOURCE_BACKING. */
     uint32_t (*source)(void *ctx, uint64_t page_no, uint32_t *size_ret);
     /* Bytes of RAM that it takes: part of the store's metadata as long as the
      * object is there. Asked once. May be NULL: none that counts. */
     uint64_t (*memory_bytes)(void *ctx);
+    /* As page_out, where the page's copy is at hand as well. May be NULL: page_out is asked. */
+    int (*page_out_copy)(void *ctx, uint64_t page_no, const void *page,
+                         const struct pgs_copy *copy);
+    /* Makes durable what page_out and discard were given. May be NULL: it is. */
+    int (*flush)(void *ctx);
 };
 
 /* A run of an object's bytes that lies in a file. */
@@ -155,9 +171,9 @@ struct pgs_stats {
     uint64_t reads;            /* pages read, hits and faults */
     uint64_t writes;
     uint64_t hits;             /* reads and writes that found a frame */
-    uint64_t faults[5];        /* by enum pgs_source */
-    uint64_t fault_ns[5];      /* by enum pgs_source; 0 unless PGS_STORE_TIMED */
-    uint64_t fault_bytes[5];   /* bytes read to serve them, by enum pgs_source */
+    uint64_t faults[6];        /* by enum pgs_source */
+    uint64_t fault_ns[6];      /* by enum pgs_source; 0 unless PGS_STORE_TIMED */
+    uint64_t fault_bytes[6];   /* bytes read to serve them, by enum pgs_source */
     uint64_t level_faults[6];  /* by enum pgs_level */
     uint64_t level_pages[6];   /* by enum pgs_level */
     uint64_t level_hot[6];     /* pages in frames, by enum pgs_level */
@@ -195,8 +211,8 @@ int pgs_store_set_budget(pgs_store *store, uint64_t budget_bytes);
 /* Adds an object of page_count pages, the first at base_address (what branch
  * filters see). `backing` is copied; NULL: anonymous, pages read as zeros until
  * written. Where there is a backing, every page is read once, to know its
- * checksum, but for those of PGS_SOURCE_ROM, of which that is known when they are
- * first asked for. `codec` is used for its compressed pages: NULL for none, else it
+ * checksum, but for those of PGS_SOURCE_ROM and PGS_SOURCE_SWAP, of which that is known when they
+ * are first asked for, and those of PGS_SOURCE_ZERO. `codec` is used for its compressed pages: NULL for none, else it
  * must outlive the store; its page_size must be the store's. *object_ret is
  * the object's number.
  * On error the backing is not closed. Errors: PGS_E_INVALID, PGS_E_NOMEM,
@@ -269,6 +285,12 @@ int pgs_pack(pgs_store *store, uint32_t object, const uint64_t *page_nos, size_t
  * does not have its bytes), PGS_E_PINNED. Statuses as pgs_read. */
 int pgs_discard(pgs_store *store, uint32_t object, const uint64_t *page_nos, size_t count,
                 int32_t *statuses_ret);
+
+/* Has the object's backing make its pages durable: writes every dirty page to it, which stays
+ * where it is and becomes clean, then flushes it. Pages written meanwhile may be in it or not.
+ * Goes on after an error of a page. *written_ret is how many were written. Errors: PGS_E_UNSUPPORTED (there is
+ * no backing that takes pages), those of pgs_read, and the backing's. */
+int pgs_flush(pgs_store *store, uint32_t object, uint64_t *written_ret);
 
 /* Gives up the bytes of a run of pages; they take neither a frame nor room in the pool
  * afterwards. Pages of an anonymous object then read as zeros; pages with a backing are

@@ -30,6 +30,7 @@ _BLUE, _SKY, _ORANGE, _GREEN, _VERMILION, _PURPLE, _GREY = (
     "#CC79A7",
     "#7F7F7F",
 )
+_INK = "#333333"
 _RESIDENT = (
     ("metadata_bytes", "metadata", _GREY),
     ("hot_bytes", "hot frames", _BLUE),
@@ -41,8 +42,8 @@ _FAULT_COLOURS = {
     "compressed": _ORANGE,
     "rom": _PURPLE,
     "disk": _VERMILION,
+    "swap": _INK,
 }
-_INK = "#333333"
 _FAULT_BINS = 160
 _WIDTH_INCHES, _HEIGHT_INCHES = 11.0, 6.6
 _LEFT, _RIGHT, _BOTTOM = 0.09, 0.815, 0.085

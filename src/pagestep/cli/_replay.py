@@ -30,6 +30,7 @@ _TIERS = {
     "same": "one repeated word",
     "rom": "ROM image",
     "disk": "image on disk",
+    "swap": "swap file",
     "zero": "never written",
 }
 

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pagestep.codecs.errors import BadRom, InvalidArgument, StoreIOError
+from pagestep.store._binding import check, ffi, lib
 
-from ._binding import check, ffi, lib
+from ._url import Backed, open_backing_url
 
 if TYPE_CHECKING:
+    from pagestep.codecs import Codec
     from pagestep.store.image import Image
     from pagestep.store.rom import Rom
 
@@ -45,6 +47,10 @@ def open_backing(
     rom: Rom | None,
     scratch: bool | str | os.PathLike[str],
     kept: list[Any],
+    *,
+    swap: str | None = None,
+    codec: Codec | None = None,
+    ram: int | None = None,
 ) -> Any:
     """Return a ``struct pgs_backing`` over an image, a ROM image, or both.
 
@@ -53,6 +59,9 @@ def open_backing(
         rom: Comes first where there are both; what was left out of it is the image's.
         scratch: As ``PageStore.open`` has it.
         kept: Gets what must live as long as the backing.
+        swap: As ``PageStore.open`` has it.
+        codec: Codes what goes there.
+        ram: The store's budget, in bytes.
 
     Raises:
         StoreIOError: The image's file or the scratch file cannot be used.
@@ -66,6 +75,9 @@ def open_backing(
             backing = _of_rom(rom, backing, kept)
         if scratch is not False:
             backing = _with_scratch(backing, scratch, image or rom)
+        of = image or rom
+        if swap is not None and codec is not None and of is not None:
+            backing = open_backing_url(swap, _backed(of, codec, ram, kept), backing)
     except BaseException:
         close_backing(backing)
         raise
@@ -104,6 +116,18 @@ def _of_rom(rom: Rom, rest: Any, kept: list[Any]) -> Any:
     code = lib.pgs_backing_rom(rom.reader.pointer, rest or ffi.NULL, backing)
     check(code, f"{rom.name} cannot back a store")
     return backing
+
+
+def _backed(of: Image | Rom, codec: Codec, ram: int | None, kept: list[Any]) -> Backed:
+    return Backed(
+        page_count=of.page_count,
+        page_size=of.page_size,
+        codec=codec,
+        base_address=of.base,
+        owner=bytes.fromhex(of.identity),
+        ram=ram,
+        kept=kept,
+    )
 
 
 def _with_scratch(base: Any, scratch: Any, of: Any) -> Any:

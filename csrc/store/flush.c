@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Dirty pages to their backing, without leaving where they are.
+ */
+#include "store/backing.h"
+#include "store/call.h"
+
+static int flush_page(const struct job *job, uint64_t *written)
+{
+    pgs_store *store = job->store;
+    if (!(page_load(job->page) & PAGE_DIRTY))
+        return PGS_OK;
+    page_claim(store, job->page);
+    uint64_t word = page_load(job->page);
+    const unsigned char *frame = word & PAGE_HOT ? frame_bytes(store, job->page->frame) : NULL;
+    bool dirty = word & PAGE_DIRTY && !(frame && page_is_clean(job, frame));
+    int error = PGS_OK;
+    if (dirty)
+        error = frame ? page_write_back(job, frame, NULL) : page_write_back_copy(job);
+    page_publish(store, job->page, 0, 0);
+    *written += dirty && !error;
+    return error;
+}
+
+int pgs_flush(pgs_store *store, uint32_t object, uint64_t *written_ret)
+{
+    struct call call;
+    *written_ret = 0;
+    int error = call_begin(&call, store, object, CALL_MOVES, 0, NULL);
+    if (error)
+        return error;
+    const struct pgs_backing *backing = &call.job.object->backing;
+    if (!backing->page_out)
+        call_note(&call, 0, PGS_E_UNSUPPORTED);
+    for (uint64_t i = 0; backing->page_out && i < call.job.object->page_count; i++) {
+        call_select(&call, i);
+        call_note(&call, 0, flush_page(&call.job, written_ret));
+    }
+    if (backing->page_out)
+        call_note(&call, 0, backing_flush(store, backing));
+    return call_end(&call);
+}
