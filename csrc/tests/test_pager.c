@@ -20,6 +20,7 @@ enum peer_fault {
     PEER_HONEST,
     PEER_SILENT,       /* takes questions and never answers */
     PEER_LATE,         /* answers after the deadline */
+    PEER_UNHURRIED,    /* answers one by one, each a little later */
     PEER_BACKWARDS,    /* answers two at a time, the later first */
     PEER_DEAF,         /* does not even read */
     PEER_GOES,         /* ends with a question in hand */
@@ -152,6 +153,8 @@ static bool send_answer(struct peer *peer, uint8_t *message, size_t size, int fa
         return true;
     if (fault == PEER_LATE)
         nap(DEADLINE_MS + 50);
+    if (fault == PEER_UNHURRIED)
+        nap(15);
     if (fault == PEER_GOES)
         return false;
     if (fault == PEER_TORN) {
@@ -228,15 +231,22 @@ struct fixture {
     struct pgs_blobs blobs;
 };
 
-static struct fixture *fixture_open(enum peer_fault fault)
+static struct fixture *fixture_open_for(enum peer_fault fault, uint32_t deadline_ms)
 {
     struct fixture *fixture = calloc(1, sizeof *fixture);
     int fd = peer_start(&fixture->peer, fault);
-    struct pgs_pager_params params = {.struct_size = sizeof params, .deadline_ms = DEADLINE_MS};
+    int small = 4096; /* so that messages go in pieces */
+    CHECK_EQ(setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &small, sizeof small), 0);
+    struct pgs_pager_params params = {.struct_size = sizeof params, .deadline_ms = deadline_ms};
     CHECK_EQ(pgs_pager_open(fd, &params, &fixture->pager), PGS_OK);
     CHECK_EQ(pgs_pager_blobs(fixture->pager, &fixture->blobs), PGS_OK);
     close(fd);
     return fixture;
+}
+
+static struct fixture *fixture_open(enum peer_fault fault)
+{
+    return fixture_open_for(fault, DEADLINE_MS);
 }
 
 static void fixture_close(struct fixture *fixture)
@@ -361,7 +371,8 @@ static void test_a_deaf_peer(void)
     CHECK_EQ(statuses[9], PGS_E_TIMEOUT);
     atomic_store(&fixture->peer.fault, PEER_HONEST);
     nap(DEADLINE_MS);
-    CHECK_EQ(get_one(fixture, 5, 'd'), PGS_OK);
+    for (int i = 0; i < PGS_PAGER_BATCH_MAX; i++)
+        CHECK_EQ(get_one(fixture, (uint64_t)i, 'd'), PGS_OK);
     CHECK_EQ(put_one(fixture, 5, 'e'), PGS_OK);
     CHECK_EQ(get_one(fixture, 5, 'e'), PGS_OK);
     CHECK_EQ(pgs_pager_is_connected(fixture->pager), 1);
@@ -390,6 +401,21 @@ static void test_who_goes_or_lies_is_lost(void)
         CHECK_EQ(get_one(fixture, 4, 'k'), PGS_E_STORE_LOST);
         fixture_close(fixture);
     }
+}
+
+/* The blob that was kept is longer than there is room for. */
+static void test_more_than_there_is_room_for(void)
+{
+    struct fixture *fixture = fixture_open(PEER_HONEST);
+    uint8_t bytes[2 * BLOB];
+    int32_t status;
+    struct pgs_blob blob = {.page_no = 4, .bytes = bytes, .capacity = BLOB / 2};
+    CHECK_EQ(put_one(fixture, 4, 'k'), PGS_OK);
+    memset(bytes, 0, sizeof bytes);
+    CHECK_EQ(fixture->blobs.get(fixture->blobs.ctx, &blob, 1, &status), PGS_E_STORE_LOST);
+    for (int i = BLOB / 2; i < 2 * BLOB; i++)
+        CHECK_EQ(bytes[i], 0);
+    fixture_close(fixture);
 }
 
 static void test_another_pager(void)
@@ -486,6 +512,52 @@ static void test_threads(void)
     fixture_close(fixture);
 }
 
+struct getter {
+    struct fixture *fixture;
+    int result;
+};
+
+static void *get_never_put(void *arg)
+{
+    struct getter *getter = arg;
+    getter->result = get_one(getter->fixture, 1, -1);
+    return NULL;
+}
+
+static void run_getters(struct fixture *fixture, bool peer_goes, int wanted)
+{
+    struct getter getters[THREADS];
+    pthread_t threads[THREADS];
+    for (int i = 0; i < THREADS; i++) {
+        getters[i] = (struct getter){.fixture = fixture};
+        CHECK_EQ(pthread_create(&threads[i], NULL, get_never_put, &getters[i]), 0);
+    }
+    nap(100);
+    if (peer_goes)
+        shutdown(fixture->peer.fd, SHUT_RDWR);
+    for (int i = 0; i < THREADS; i++) {
+        pthread_join(threads[i], NULL);
+        CHECK_EQ(getters[i].result, wanted);
+    }
+}
+
+/* Whoever led and has its answer leaves; one that waits must read on, long before its deadline. */
+static void test_another_leads(void)
+{
+    struct fixture *fixture = fixture_open_for(PEER_UNHURRIED, 20 * DEADLINE_MS);
+    for (int i = 0; i < 3; i++)
+        run_getters(fixture, false, PGS_OK);
+    fixture_close(fixture);
+}
+
+/* None waits for its deadline. */
+static void test_all_that_wait_hear_of_the_end(void)
+{
+    struct fixture *fixture = fixture_open_for(PEER_SILENT, 20 * DEADLINE_MS);
+    run_getters(fixture, true, PGS_E_STORE_LOST);
+    fixture_close(fixture);
+}
+
 static void test_answers_out_of_order(void)
 {
     struct fixture *fixture = fixture_open(PEER_BACKWARDS);
@@ -528,9 +600,12 @@ int main(void)
     RUN(test_a_deaf_peer);
     RUN(test_dribbling);
     RUN(test_who_goes_or_lies_is_lost);
+    RUN(test_more_than_there_is_room_for);
     RUN(test_another_pager);
     RUN(test_pages_of_a_file);
     RUN(test_threads);
+    RUN(test_another_leads);
+    RUN(test_all_that_wait_hear_of_the_end);
     RUN(test_answers_out_of_order);
     RUN(test_the_owner_goes_first);
     RUN(test_bad_arguments);

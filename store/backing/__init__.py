@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What gives a store's pages back, and takes changed ones: images, ROM images, swap files, pagers."""
+"""What gives pages back, and takes changed ones: images, ROM images, swap files, pagers."""
 
 from ._image import check_pair, close_backing, open_backing
 from ._in_pager import KeptPager

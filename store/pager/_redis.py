@@ -78,14 +78,17 @@ end
 return gone
 """
 )
-# KEYS: map. ARGV: page and entry of each: only that entry is taken away.
+# KEYS: map. ARGV: page and entry of each: only that entry is taken away. Returns for each how
+# many went.
 _UNPOINT = """
+local gone = {}
 for i = 1, #ARGV, 2 do
+    gone[#gone + 1] = 0
     if redis.call('HGET', KEYS[1], ARGV[i]) == ARGV[i + 1] then
-        redis.call('HDEL', KEYS[1], ARGV[i])
+        gone[#gone] = redis.call('HDEL', KEYS[1], ARGV[i])
     end
 end
-return 1
+return gone
 """
 
 

@@ -99,15 +99,17 @@ def test_wrong_bytes_and_wrong_pages_raise_with_the_page_named(control: Path) ->
     with PageStore.open(make_pages(PAGES), ram=RAM, swap=url_of(control)) as store:
         fill(store, 1)
         store.flush()
-        wrong = 0
+        wrong: list[tuple[int, int | None]] = []
         for fault in ("wrong_bytes", "wrong_page"):
             control.write_text(fault)
             for page_no in range(0, PAGES, 9):
                 try:
-                    assert store.read(page_no) == noise(page_no, 1)
+                    right = store.read(page_no) == noise(page_no, 1)
                 except CorruptPage as error:
-                    assert error.page_no == page_no
-                    wrong += 1
+                    wrong.append((page_no, error.page_no))
+                else:
+                    assert right
+        assert all(page_no == named for page_no, named in wrong)
         assert wrong
         control.write_text("")
         check(store, 1)
