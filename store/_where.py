@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from pagestep.codecs.errors import InvalidArgument, NoSuchPage
+from pagestep.codecs.errors import InvalidArgument, NoSuchPage, PageStepError
 from pagestep.store.image import Image
 from pagestep.store.policy import Rule, pages_matching
 
@@ -89,7 +90,9 @@ def page_name(image: Image | Rom, page_no: int) -> str:
     place = ", ".join(names)
     if isinstance(image, Image) and image.has_symbols_at_hand:
         address = image.address_of(page_no)
-        symbol = image.symbol_at(address)
-        if symbol is not None:
-            place = f"{symbol.name}+{address - symbol.address:#x} in {place}"
+        # It is for a message about an image that may not be readable any more.
+        with suppress(PageStepError):
+            symbol = image.symbol_at(address)
+            if symbol is not None:
+                place = f"{symbol.name}+{address - symbol.address:#x} in {place}"
     return f"page {page_no} ({place})" if place else f"page {page_no}"

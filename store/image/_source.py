@@ -140,6 +140,11 @@ class FileSource(Source):
         if self._map is None:
             if self.fd is None:
                 raise StoreIOError(f"{self.name}: the file is closed")
+            now = os.fstat(self.fd)
+            if stat.S_ISREG(now.st_mode) and now.st_size < self.size:
+                raise StoreIOError(
+                    f"{self.name}: the file has become shorter: do not change an image in use"
+                )
             mapping = mmap.mmap(self.fd, self.size, prot=mmap.PROT_READ)
             self._map = np.frombuffer(mapping, np.uint8)
         return self._map
