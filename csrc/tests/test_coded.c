@@ -308,6 +308,32 @@ static void random_reads_fetch_little_more(void)
     bench_close(&bench);
 }
 
+/* Runs that end early: what is read ahead in vain becomes less. */
+static void the_limit_falls(void)
+{
+    struct bench bench;
+    struct noise noise = noise_seeded();
+    uint64_t wasted[2] = {0};
+    bench_open(&bench, 64, 32);
+    for (uint64_t i = 0; i < PAGES; i++)
+        CHECK_EQ(out(&bench, i), PGS_OK);
+    CHECK_EQ(flush(&bench), PGS_OK);
+    for (int half = 0; half < 2; half++) {
+        for (int run = 0; run < 100; run++) {
+            uint64_t first = noise_below(&noise, PAGES - 8);
+            for (uint64_t i = 0; i < 6; i++) {
+                check_page(&bench, first + i);
+                nanosleep(&(struct timespec){.tv_nsec = 50000}, NULL);
+            }
+        }
+        wasted[half] = stats_of(&bench).ahead_wasted - (half ? wasted[0] : 0);
+    }
+    printf("wasted %llu, then %llu\n", (unsigned long long)wasted[0],
+           (unsigned long long)wasted[1]);
+    CHECK(wasted[0] + wasted[1] < 1000);
+    bench_close(&bench);
+}
+
 /* A page that is written while an older blob of it is read ahead, or written. */
 static void newer_bytes_win(void)
 {
@@ -402,6 +428,7 @@ static void a_store_reads_nothing_when_it_opens(void)
 {
     struct stored stored;
     struct pgs_stats stats;
+    uint64_t written;
     stored_open(&stored, 1 << 20);
     CHECK_EQ(atomic_load(&stored.bench.fake.gets), 0);
     for (uint64_t i = 0; i < PAGES; i++)
@@ -412,6 +439,15 @@ static void a_store_reads_nothing_when_it_opens(void)
     CHECK(stats.used_bytes_max <= 1 << 20);
     CHECK(stats.faults[PGS_SOURCE_SWAP] > 0);
     CHECK(stats_of(&stored.bench).handed_over > 0);
+    CHECK_EQ(pgs_flush(stored.store, stored.object, &written), PGS_OK);
+    CHECK_EQ(pgs_object_remove(stored.store, stored.object), PGS_OK);
+    uint64_t gets = atomic_load(&stored.bench.fake.gets);
+    bench_attach(&stored.bench, 16, 0);
+    CHECK_EQ(pgs_object_add(stored.store, PAGES, 0x1000, &stored.bench.backing,
+                            stored.bench.codec, &stored.object), PGS_OK);
+    CHECK_EQ(atomic_load(&stored.bench.fake.gets), gets);
+    for (uint64_t i = 0; i < PAGES; i++)
+        stored_check(&stored, i);
     stored_close(&stored);
 }
 
@@ -540,6 +576,7 @@ int main(void)
     RUN(discarded_pages_are_zeros);
     RUN(sequential_reads_are_batched);
     RUN(random_reads_fetch_little_more);
+    RUN(the_limit_falls);
     RUN(newer_bytes_win);
     RUN(bad_parameters);
     RUN(a_store_reads_nothing_when_it_opens);
