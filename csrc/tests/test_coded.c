@@ -278,20 +278,27 @@ static void discarded_pages_are_zeros(void)
     bench_close(&bench);
 }
 
-static void sequential_reads_are_batched(void)
+static void sequential_reads(enum blobs_fault speed)
 {
     struct bench bench;
     bench_open(&bench, 64, 32);
     for (uint64_t i = 0; i < PAGES; i++)
         CHECK_EQ(out(&bench, i), PGS_OK);
     CHECK_EQ(flush(&bench), PGS_OK);
-    fake_blobs_set(&bench.fake, BLOBS_SLOW);
+    fake_blobs_set(&bench.fake, speed);
     for (uint64_t i = 0; i < PAGES; i++)
         check_page(&bench, i);
     struct pgs_coded_stats stats = stats_of(&bench);
     CHECK(stats.ahead_hits > PAGES * 9 / 10);
     CHECK(atomic_load(&bench.fake.get_calls) < PAGES / 4);
     bench_close(&bench);
+}
+
+/* By who asks for them where that is quick, else by the thread. */
+static void sequential_reads_are_batched(void)
+{
+    sequential_reads(BLOBS_FINE);
+    sequential_reads(BLOBS_SLOW);
 }
 
 static void random_reads_fetch_little_more(void)

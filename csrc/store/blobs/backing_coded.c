@@ -59,8 +59,12 @@ static int get_blob(struct coded *coded, uint64_t page_no, unsigned char *bytes,
                             .bytes = bytes,
                             .capacity = (uint32_t)blob_size_max(coded->params.page_size)};
     int32_t status = PGS_OK;
+    uint64_t start = now_ns();
     int error = coded->blobs.get(coded->blobs.ctx, &blob, 1, &status);
     *size_ret = blob.size;
+    pthread_mutex_lock(&coded->lock);
+    coded_note_get(coded, now_ns() - start);
+    pthread_mutex_unlock(&coded->lock);
     if (!error)
         error = status;
     /* It was there: blobs that lose one are as wrong as those that change one. */
