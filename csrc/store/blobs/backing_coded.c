@@ -117,8 +117,9 @@ static int coded_page_out_copy(void *ctx, uint64_t page_no, const void *page,
     struct coded *coded = ctx;
     uint64_t until = coded_deadline(coded, now_ns());
     uint32_t size;
-    if (copy && (!coded->codec || copy->codec != coded->codec))
-        copy = NULL;
+    bool same = copy && coded->codec && copy->codec == coded->codec &&
+                copy->address == blob_address(&coded->shape, page_no);
+    copy = same ? copy : NULL;
     struct lent *encoder = lender_take(&coded->encoders, until);
     if (!encoder)
         return PGS_E_TIMEOUT;

@@ -77,10 +77,14 @@ static inline void bit_clear(uint64_t *bits, uint64_t at)
     bits[at / WORD_BITS] &= ~((uint64_t)1 << at % WORD_BITS);
 }
 
-/* Under the lock: how long a call of get took. */
+/* Below this a call of get is fast. */
+enum { FAST_NS = 500000 };
+
+/* Under the lock: how long a call of get took. One that was held up does not count for more
+ * than a few. */
 static inline void coded_note_get(struct coded *coded, uint64_t took_ns)
 {
-    coded->get_ns = coded->get_ns ? (7 * coded->get_ns + took_ns) / 8 : took_ns;
+    coded->get_ns = (7 * coded->get_ns + (took_ns < 2 * FAST_NS ? took_ns : 2 * FAST_NS)) / 8;
 }
 
 /* write_back.c */

@@ -12,7 +12,7 @@
 #include "store/blobs/coded.h"
 #include "store/blobs/deadline.h"
 
-enum { WINDOW_MIN = 2, FAST_NS = 500000 };
+enum { WINDOW_MIN = 2 };
 
 static struct stream *stream_at(struct coded *coded, uint64_t page_no)
 {
@@ -186,6 +186,9 @@ void *read_ahead_run(void *ctx)
             pthread_cond_wait(&coded->to_read, &coded->lock);
             continue;
         }
+        /* What was asked for meanwhile was read by who asked. */
+        if (stream->wanted < stream->next)
+            stream->wanted = stream->next;
         read_batch(coded, stream);
         pthread_cond_broadcast(&coded->read);
     }
