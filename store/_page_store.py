@@ -359,10 +359,12 @@ class PageStore(DisciplinedStore):
         Raises:
             Unsupported: The store has none.
         """
-        self._core()
+        core = self._core()
         if not self._swapped:
             raise Unsupported("there are no changed pages elsewhere: open the store with swap=")
-        return swap_stats(self._backing)
+        found = swap_stats(self._backing)
+        del core  # till here another thread's close has waited for it
+        return found
 
     def set_ram(self, ram: int | str) -> None:
         """Change the budget; pages leave until it holds.

@@ -123,11 +123,11 @@ static void check_file(struct swap_file *file, pgs_codec *codec, struct known *k
     backing.close(backing.ctx);
 }
 
-static uint64_t read_words(int fd, struct known *known, uint32_t *newest)
+static uint64_t read_words(int fd, uint64_t most, struct known *known, uint32_t *newest)
 {
     struct word word;
     uint64_t count = 0;
-    for (; read(fd, &word, sizeof word) == sizeof word; count++) {
+    for (; count < most && read(fd, &word, sizeof word) == sizeof word; count++) {
         struct known *page = &known[word.page_no];
         if (word.saying == IS_FLUSHED)
             *page = (struct known){.version = word.version};
@@ -165,13 +165,17 @@ int main(int argc, char **argv)
             child(&file, codec, flags, ends[1], newest, noise);
         }
         close(ends[1]);
-        long wait_us = (long)noise_below(&noise, 30000);
+        /* Sometimes at once, while it opens the file; else in the midst of its work, however
+         * slow the machine is. */
+        uint64_t most = noise_below(&noise, 5) ? 1 + noise_below(&noise, 6 * BATCH) : 0;
+        words += read_words(ends[0], most, known, &newest);
+        long wait_us = (long)noise_below(&noise, 4000);
         nanosleep(&(struct timespec){.tv_nsec = wait_us * 1000}, NULL);
         CHECK(kill(pid, SIGKILL) == 0);
         int status;
         CHECK(waitpid(pid, &status, 0) == pid && WIFSIGNALED(status));
         CHECK_EQ(WTERMSIG(status), SIGKILL); /* not its own end */
-        words += read_words(ends[0], known, &newest);
+        words += read_words(ends[0], UINT64_MAX, known, &newest);
         close(ends[0]);
         check_file(&file, codec, known, &newest);
         torn += file.info.torn_records;

@@ -42,6 +42,8 @@ USES: dict[str, Callable[[PageStore], Any]] = {
     "page_in": lambda s: s.page_in(0),
     "page_out": lambda s: s.page_out(0),
     "discard": lambda s: s.discard(0),
+    "flush": lambda s: s.flush(),
+    "swap_stats": lambda s: s.swap_stats(),
     "pin": lambda s: s.pin(0),
     "unpin": lambda s: s.unpin(0),
     "pinned": lambda s: s.pinned(0).__enter__(),
@@ -84,8 +86,9 @@ def test_close_closes_what_open_opened(tmp_path: Path) -> None:
     path = tmp_path / "firmware"
     path.write_bytes(PAGES.tobytes())
     descriptors = len(os.listdir("/proc/self/fd"))
-    for scratch in (False, True):
-        store = PageStore.open(path, base=0, scratch=scratch)
+    places: list[dict[str, Any]] = [{}, {"scratch": True}, {"swap": f"file://{tmp_path}/swap"}]
+    for place in places:
+        store = PageStore.open(path, base=0, **place)
         store.read(0)
         store.close()
         with pytest.raises(Closed):
@@ -93,6 +96,9 @@ def test_close_closes_what_open_opened(tmp_path: Path) -> None:
         assert len(os.listdir("/proc/self/fd")) == descriptors
     refused: list[dict[str, Any]] = [{"ram": 1}, {"policy": "x"}, {"codec": "x"}]
     refused.append({"scratch": tmp_path / "nowhere"})
+    refused.append({"swap": f"file://{path}"})
+    refused.append({"swap": f"file://{tmp_path}/swap", "ram": 1})
+    refused.append({"swap": f"file://{tmp_path}/swap", "ram": "90KiB"})
     for bad in refused:
         with pytest.raises(PageStepError):
             PageStore.open(path, base=0, **bad)

@@ -59,8 +59,12 @@ static int get_blob(struct coded *coded, uint64_t page_no, unsigned char *bytes,
                             .bytes = bytes,
                             .capacity = (uint32_t)blob_size_max(coded->params.page_size)};
     int32_t status = PGS_OK;
+    uint64_t start = now_ns();
     int error = coded->blobs.get(coded->blobs.ctx, &blob, 1, &status);
     *size_ret = blob.size;
+    pthread_mutex_lock(&coded->lock);
+    coded_note_get(coded, now_ns() - start);
+    pthread_mutex_unlock(&coded->lock);
     if (!error)
         error = status;
     /* It was there: blobs that lose one are as wrong as those that change one. */
@@ -113,8 +117,9 @@ static int coded_page_out_copy(void *ctx, uint64_t page_no, const void *page,
     struct coded *coded = ctx;
     uint64_t until = coded_deadline(coded, now_ns());
     uint32_t size;
-    if (copy && (!coded->codec || copy->codec != coded->codec))
-        copy = NULL;
+    bool same = copy && coded->codec && copy->codec == coded->codec &&
+                copy->address == blob_address(&coded->shape, page_no);
+    copy = same ? copy : NULL;
     struct lent *encoder = lender_take(&coded->encoders, until);
     if (!encoder)
         return PGS_E_TIMEOUT;

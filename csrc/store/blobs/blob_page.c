@@ -51,22 +51,17 @@ static uint32_t page_sum(const struct blob_shape *shape, uint64_t page_no, const
     return pgs_xxh32(page, shape->page_size, (uint32_t)page_no);
 }
 
-static uint64_t address_at(const struct blob_shape *shape, uint64_t page_no)
-{
-    return shape->base_address + page_no * shape->page_size;
-}
-
 static int encode_body(const struct blob_shape *shape, pgs_coder *coder, uint64_t page_no,
                        const void *page, const struct pgs_copy *copy, unsigned char *body,
                        size_t *size_ret)
 {
-    if (copy && copy->address == address_at(shape, page_no) && copy->size < shape->page_size) {
+    if (copy && copy->size < shape->page_size) {
         memcpy(body, copy->bytes, copy->size);
         *size_ret = copy->size;
         return PGS_OK;
     }
     *size_ret = 0;
-    return coder ? pgs_encode(coder, page, address_at(shape, page_no), body, shape->page_size - 1,
+    return coder ? pgs_encode(coder, page, blob_address(shape, page_no), body, shape->page_size - 1,
                               size_ret)
                  : PGS_OK;
 }
@@ -119,7 +114,7 @@ int blob_decode(const struct blob_shape *shape, pgs_coder *coder, uint64_t page_
         memcpy(page, body, body_size);
         error = PGS_OK;
     } else if (blob[1] == BLOB_CODED && coder && codec_sum == shape->codec_sum) {
-        error = pgs_decode(coder, body, body_size, address_at(shape, page_no), page);
+        error = pgs_decode(coder, body, body_size, blob_address(shape, page_no), page);
     }
     if (!error && page_sum(shape, page_no, page) != pgs_load_le32(blob + 4))
         error = PGS_E_CORRUPT;

@@ -37,12 +37,17 @@ static inline size_t blob_size_max(uint32_t page_size)
     return (size_t)page_size + BLOB_HEADER_SIZE;
 }
 
+static inline uint64_t blob_address(const struct blob_shape *shape, uint64_t page_no)
+{
+    return shape->base_address + page_no * shape->page_size;
+}
+
 /* A number for all that a decoder must agree about: codec, filter, dictionary, page size; never
  * 0, which is no codec. */
 uint32_t codec_sum_of(const pgs_codec *codec);
 
-/* `blob` has room for blob_size_max bytes. `copy`: the page's, coded already by the same
- * codec; or NULL. `coder` may be NULL: then it is kept raw. */
+/* `blob` has room for blob_size_max bytes. `copy`: the page's, coded already by the same codec
+ * at the same address; or NULL. `coder` may be NULL: then it is kept raw. */
 int blob_encode(const struct blob_shape *shape, pgs_coder *coder, uint64_t page_no,
                 const void *page, const struct pgs_copy *copy, unsigned char *blob,
                 uint32_t *size_ret);

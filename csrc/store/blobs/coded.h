@@ -54,6 +54,7 @@ struct coded {
     struct stream streams[STREAMS];
     uint64_t stream_clock;
     uint32_t ahead_limit; /* pages: what has proved useful */
+    uint64_t get_ns;      /* what a call of get takes, smoothed */
 };
 
 static inline uint64_t coded_deadline(const struct coded *coded, uint64_t now)
@@ -76,6 +77,16 @@ static inline void bit_clear(uint64_t *bits, uint64_t at)
     bits[at / WORD_BITS] &= ~((uint64_t)1 << at % WORD_BITS);
 }
 
+/* Below this a call of get is fast. */
+enum { FAST_NS = 500000 };
+
+/* Under the lock: how long a call of get took. One that was held up does not count for more
+ * than a few. */
+static inline void coded_note_get(struct coded *coded, uint64_t took_ns)
+{
+    coded->get_ns = (7 * coded->get_ns + (took_ns < 2 * FAST_NS ? took_ns : 2 * FAST_NS)) / 8;
+}
+
 /* write_back.c */
 void *write_back_run(void *coded);
 /* Takes a blob, or gives the reason why it cannot. */
@@ -87,7 +98,7 @@ int write_back_drain(struct coded *coded);
 
 /* read_ahead.c */
 void *read_ahead_run(void *coded);
-/* Notes, under the lock, that a page with a blob is asked for. */
+/* Notes, under the lock, that a page with a blob is asked for; may give the lock up meanwhile. */
 void read_ahead_note(struct coded *coded, uint64_t page_no);
 /* Under the lock: gives the page's blob where it was read ahead; waits where it is on its
  * way. *size_ret is 0 where it was not. */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * Read-ahead: where page-ins follow each other, one thread fetches the next blobs in one
- * batch. Up to four such runs are told apart. A run's window doubles with each batch, up to
+ * Read-ahead: where page-ins follow each other, the next blobs are fetched in one batch: by a
+ * thread before they are asked for where the blobs are slow; else, for waking a thread would take
+ * longer, by who asks for the first of them. Up to four such runs are told apart. A run's window doubles with each batch, up to
  * a limit that falls by half when what was read is dropped unread, and rises with every page that
  * was asked for: so random access soon reads hardly anything ahead.
  */
@@ -28,65 +29,9 @@ static struct stream *stream_at(struct coded *coded, uint64_t page_no)
     return oldest;
 }
 
-void read_ahead_note(struct coded *coded, uint64_t page_no)
-{
-    if (!coded->has_reader)
-        return;
-    struct stream *stream = stream_at(coded, page_no);
-    bool goes_on = stream->used != 0;
-    uint64_t next = page_no + 1;
-    stream->used = ++coded->stream_clock;
-    stream->next = next;
-    if (stream->ahead_to < next)
-        stream->ahead_to = next;
-    if (!goes_on || stream->ahead_to - next > stream->window / 2)
-        return;
-    uint32_t window = stream->window ? 2 * stream->window : WINDOW_MIN;
-    stream->window = window < coded->ahead_limit ? window : coded->ahead_limit;
-    uint64_t to = next + stream->window;
-    to = to < coded->params.page_count ? to : coded->params.page_count;
-    if (to <= stream->ahead_to)
-        return;
-    stream->wanted = stream->ahead_to;
-    stream->wanted_to = stream->ahead_to = to;
-    pthread_cond_signal(&coded->to_read);
-}
-
-int read_ahead_take(struct coded *coded, uint64_t page_no, unsigned char *blob,
-                    uint32_t *size_ret, uint64_t until_ns)
-{
-    *size_ret = 0;
-    for (;;) {
-        struct blob_slot *slot = blob_table_find(&coded->ahead, page_no);
-        if (!slot)
-            return PGS_OK;
-        if (slot->state == SLOT_READY) {
-            *size_ret = slot->size;
-            memcpy(blob, blob_table_at(&coded->ahead, slot), slot->size);
-            blob_table_give(&coded->ahead, slot);
-            coded->stats.ahead_hits++;
-            if (coded->ahead_limit < coded->params.ahead_pages)
-                coded->ahead_limit++;
-            return PGS_OK;
-        }
-        if (!condition_wait(&coded->read, &coded->lock, until_ns))
-            return PGS_E_TIMEOUT;
-    }
-}
-
-/* -- what the thread does --------------------------------------------------------------- */
-
 static bool is_wanted(const struct stream *stream)
 {
     return stream->wanted < stream->wanted_to;
-}
-
-static struct stream *wanted_stream(struct coded *coded)
-{
-    for (unsigned i = 0; i < STREAMS; i++)
-        if (is_wanted(&coded->streams[i]))
-            return &coded->streams[i];
-    return NULL;
 }
 
 /* Gives up what was read longest ago, and nobody asked for. */
@@ -155,6 +100,82 @@ static void read_batch(struct coded *coded, struct stream *stream)
     }
 }
 
+/* The page that is asked for, and those behind it, in one batch. */
+static void read_here(struct coded *coded, struct stream *stream, uint64_t page_no)
+{
+    uint64_t start = now_ns();
+    read_batch(coded, stream);
+    coded_note_get(coded, now_ns() - start);
+    pthread_cond_broadcast(&coded->read);
+    if (!blob_table_find(&coded->ahead, page_no))
+        return;
+    coded->stats.gets++; /* it was not read ahead */
+    coded->stats.ahead_pages--;
+    coded->stats.ahead_hits--;
+}
+
+void read_ahead_note(struct coded *coded, uint64_t page_no)
+{
+    if (!coded->has_reader)
+        return;
+    struct stream *stream = stream_at(coded, page_no);
+    bool goes_on = stream->used != 0;
+    uint64_t next = page_no + 1;
+    stream->used = ++coded->stream_clock;
+    stream->next = next;
+    if (stream->ahead_to < next)
+        stream->ahead_to = next;
+    bool here = coded->get_ns < FAST_NS;
+    bool soon = here ? blob_table_find(&coded->ahead, page_no) == NULL
+                     : stream->ahead_to - next <= stream->window / 2;
+    if (!goes_on || !soon)
+        return;
+    uint32_t window = stream->window ? 2 * stream->window : WINDOW_MIN;
+    stream->window = window < coded->ahead_limit ? window : coded->ahead_limit;
+    uint64_t to = next + stream->window;
+    to = to < coded->params.page_count ? to : coded->params.page_count;
+    if (to <= stream->ahead_to)
+        return;
+    stream->wanted = here ? page_no : stream->ahead_to;
+    stream->wanted_to = stream->ahead_to = to;
+    if (here)
+        read_here(coded, stream, page_no);
+    else
+        pthread_cond_signal(&coded->to_read);
+}
+
+int read_ahead_take(struct coded *coded, uint64_t page_no, unsigned char *blob,
+                    uint32_t *size_ret, uint64_t until_ns)
+{
+    *size_ret = 0;
+    for (;;) {
+        struct blob_slot *slot = blob_table_find(&coded->ahead, page_no);
+        if (!slot)
+            return PGS_OK;
+        if (slot->state == SLOT_READY) {
+            *size_ret = slot->size;
+            memcpy(blob, blob_table_at(&coded->ahead, slot), slot->size);
+            blob_table_give(&coded->ahead, slot);
+            coded->stats.ahead_hits++;
+            if (coded->ahead_limit < coded->params.ahead_pages)
+                coded->ahead_limit++;
+            return PGS_OK;
+        }
+        if (!condition_wait(&coded->read, &coded->lock, until_ns))
+            return PGS_E_TIMEOUT;
+    }
+}
+
+/* -- what the thread does --------------------------------------------------------------- */
+
+static struct stream *wanted_stream(struct coded *coded)
+{
+    for (unsigned i = 0; i < STREAMS; i++)
+        if (is_wanted(&coded->streams[i]))
+            return &coded->streams[i];
+    return NULL;
+}
+
 void *read_ahead_run(void *ctx)
 {
     struct coded *coded = ctx;
@@ -165,6 +186,9 @@ void *read_ahead_run(void *ctx)
             pthread_cond_wait(&coded->to_read, &coded->lock);
             continue;
         }
+        /* What was asked for meanwhile was read by who asked. */
+        if (stream->wanted < stream->next)
+            stream->wanted = stream->next;
         read_batch(coded, stream);
         pthread_cond_broadcast(&coded->read);
     }
