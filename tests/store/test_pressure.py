@@ -6,6 +6,7 @@ from __future__ import annotations
 import gc
 import os
 import random
+import re
 import subprocess
 import sys
 import tempfile
@@ -18,7 +19,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pagestep import InvalidArgument, PageStore, PressureWatcher, Unsupported
+from pagestep import InvalidArgument, PageStore, PressureWatcher, Unsupported, _core
 from pagestep.store._pressure import PressureLaw
 from pagestep.store._psi import Gauge, cgroup_folder, default_files, stalled_us
 
@@ -409,6 +410,18 @@ def test_the_systems_file_is_watched(store: PageStore) -> None:
         gauge.stop()
         assert gauge.wait(60) is None
         assert gauge.pause(60)
+
+
+@pytest.mark.skipif(not os.access(SYSTEM, os.R_OK), reason="this kernel has no /proc/pressure")
+def test_the_documents_example_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    document = Path(__file__).resolve().parents[2] / "docs" / "PRESSURE.md"
+    [block] = re.findall(r"^```python\n(.*?)^```$", document.read_text(), re.MULTILINE | re.DOTALL)
+    (tmp_path / "vmlinuz").symlink_to(_core.__file__)
+    monkeypatch.chdir(tmp_path)
+    exec(compile(block, str(document), "exec"), {})
+    assert "PressureStats(" in capsys.readouterr().out
 
 
 CGROUPS = Path("/sys/fs/cgroup")
