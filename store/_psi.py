@@ -176,7 +176,8 @@ class Reading:
     Attributes:
         share: The greatest share of the time that some task stalled, 0 to 1.
         path: Which file said so; None where none is left that can be read.
-        pressed: Whether that is pressure: by the kernel's word, or by the share.
+        pressed: Whether that is pressure: by the kernel's word, or, of a file for which it wakes
+            nobody, by the share.
         lost: Files that could be read before, and cannot be now; they are not looked at again.
     """
 
@@ -245,7 +246,9 @@ class Gauge(Closing):
             if event & select.POLLERR:  # the cgroup is gone
                 lost.append(file)
                 continue
-            told = bool(event & select.POLLPRI) or share >= self._threshold
+            # What two readings 2 s apart show is the stalls of 0 to 4 s: where the kernel
+            # itself tells, its word goes.
+            told = bool(event & select.POLLPRI) if file.triggers else share >= self._threshold
             if path is None or (told, share) > (pressed, best):
                 best, path, pressed = share, file.path, told
         for file in lost:
