@@ -71,7 +71,7 @@ lint: $(READY)
 # From src/: at the top level mypy takes our codecs/ for the standard library's.
 types: $(READY)
 	cd src && $(RUN) mypy --config-file ../pyproject.toml
-	cd src && $(RUN) mypy --config-file ../pyproject.toml tests ../bench ../tools
+	cd src && $(RUN) mypy --config-file ../pyproject.toml tests ../bench ../tools ../examples
 	@$(RUN) pyright
 
 # The ROM reader as one file (examples/bare-metal), without zstd; needs nothing but Python.

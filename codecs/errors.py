@@ -144,7 +144,7 @@ class DirtyPage(PageStepError):
 
 
 class Unsupported(PageStepError):
-    """This build or this backing cannot do it."""
+    """This build, this backing or this system cannot do it."""
 
 
 class Closed(PageStepError):

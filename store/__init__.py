@@ -4,6 +4,7 @@
 from ._files import WrittenBeside
 from ._page_store import PageStore
 from ._pool import NonPagedPool, PagedPool, PoolBlock, PoolStats
+from ._pressure import PressureEvent, PressureStats, PressureWatcher
 from ._replay import Replay, replay
 from ._size import parse_size, show_size
 from ._stats import Stats, TierStats
@@ -23,6 +24,9 @@ __all__ = [
     "PagedPool",
     "PoolBlock",
     "PoolStats",
+    "PressureEvent",
+    "PressureStats",
+    "PressureWatcher",
     "Replay",
     "Rom",
     "RomCheck",
