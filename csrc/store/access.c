@@ -28,7 +28,14 @@ static void end_fetch(struct page *page, uint16_t stamp)
 static bool worth_a_frame(const struct job *job, uint64_t word)
 {
     const pgs_store *store = job->store;
-    return page_level(word) == PGS_LEVEL_PINNED || budget_has(store, store->page_size + sizeof(struct frame)) ||
+    const struct family *family = job->object->family;
+    if (page_level(word) == PGS_LEVEL_PINNED)
+        return true;
+    /* Zeros are had without one as quickly. */
+    if (family && !(word & PAGE_COPY) &&
+        page_is_as_origin(job->page, family->blank.origin_sum))
+        return false;
+    return budget_has(store, store->page_size + sizeof(struct frame)) ||
            page_is_ghost(store, word, clock_of(store));
 }
 
