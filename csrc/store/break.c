@@ -120,23 +120,14 @@ int page_break(const struct job *job, const void *bytes)
     }
     struct owner *owner = table_owner(&family->table, job->page_no);
     pthread_mutex_lock(&family->lock);
+    /* It is shared still: no owner goes while the page is claimed. */
     uint32_t moved = refer(job, others, fresh.page_no);
     atomic_store_explicit(&table_owner(&family->table, fresh.page_no)->count, moved,
                           memory_order_release);
-    uint32_t left = atomic_fetch_sub_explicit(&owner->count, moved, memory_order_acq_rel) - moved;
+    atomic_fetch_sub_explicit(&owner->count, moved, memory_order_acq_rel);
     pthread_mutex_unlock(&family->lock);
-    if (moved) {
-        page_publish(store, fresh.page, 0, PAGE_DIRTY);
-    } else { /* the others went meanwhile */
-        slot_clear(&fresh);
-        put_slot(family, fresh.page_no);
-    }
-    if (left) {
-        page_publish(store, job->page, 0, 0);
-    } else {
-        slot_clear(job);
-        put_slot(family, job->page_no);
-    }
+    page_publish(store, fresh.page, 0, PAGE_DIRTY);
+    page_publish(store, job->page, 0, 0);
     if (others || !bytes)
         return PAGE_MOVED;
     bump(&job->worker->counters.writes, 1);

@@ -347,7 +347,7 @@ static void backings_hold_slots(void)
 
 /* -- forks while others write --------------------------------------------------------- */
 
-enum { ROUNDS = 400, COUNTED = 24 };
+enum { ROUNDS = 400, COUNTED = 24, APART = 800 /* so that a fork takes its time */ };
 
 struct writing {
     struct world world;
@@ -360,7 +360,7 @@ static void *write_in_order(void *ctx)
 {
     struct writing *writing = ctx;
     for (uint64_t round = 1; !atomic_load(&writing->over); round++)
-        for (uint64_t i = 0; i < COUNTED; i++) {
+        for (uint64_t i = 0; i < COUNTED * APART; i += APART) {
             uint64_t bytes[PAGE / 8];
             for (unsigned k = 0; k < PAGE / 8; k++)
                 bytes[k] = round + k;
@@ -376,7 +376,7 @@ static void *write_in_order(void *ctx)
 static void check_moment(pgs_store *store, uint32_t object)
 {
     uint64_t bytes[PAGE / 8], before = UINT64_MAX, first = 0;
-    for (uint64_t i = 0; i < COUNTED; i++) {
+    for (uint64_t i = 0; i < COUNTED * APART; i += APART) {
         CHECK_EQ(pgs_read_page(store, object, i, 0, bytes), PGS_OK);
         uint64_t round = bytes[0];
         for (unsigned k = 0; round && k < PAGE / 8 - 1; k++)
@@ -392,7 +392,7 @@ static void a_fork_is_one_moment(void)
 {
     struct writing writing = {0};
     pthread_t writer;
-    world_open(&writing.world, 512 << 10, COUNTED, NULL);
+    world_open(&writing.world, 1 << 20, COUNTED * APART, NULL);
     CHECK_EQ(pthread_create(&writer, NULL, write_in_order, &writing), 0);
     uint32_t last = writing.world.root;
     for (unsigned i = 0; i < ROUNDS; i++) {
