@@ -142,6 +142,7 @@ void page_give_up(const struct job *job)
     if (refs) {
         struct owner *owner = table_owner(&family->table, job->page_no);
         pthread_mutex_lock(&family->lock);
+        refs = job->member->refs; /* it may have grown */
         atomic_store_explicit(&refs[job->member_page], NO_SLOT, memory_order_release);
         left = atomic_fetch_sub_explicit(&owner->count, 1, memory_order_acq_rel) - 1;
         pthread_mutex_unlock(&family->lock);

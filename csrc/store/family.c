@@ -34,9 +34,8 @@ void family_free(struct family *family)
     free(family);
 }
 
-uint64_t member_next(const struct member *member, uint64_t page_no)
+uint64_t member_next(const struct member *member, uint64_t page_no, uint64_t end)
 {
-    uint64_t end = atomic_load_explicit(&member->page_count, memory_order_relaxed);
     const slot_ref *refs = atomic_load_explicit(&member->refs, memory_order_acquire);
     if (refs) {
         while (page_no < end &&
@@ -146,7 +145,8 @@ int slot_provide(const struct job *job)
     if (error)
         return error;
     pthread_mutex_lock(&family->lock);
-    if (refs[job->member_page] == NO_SLOT) {
+    refs = member->refs; /* it may have grown */
+    if (job->member_page < member_pages(member) && refs[job->member_page] == NO_SLOT) {
         atomic_store_explicit(&table_owner(&family->table, slot)->count, 1, memory_order_release);
         atomic_store_explicit(&refs[job->member_page], slot, memory_order_release);
     } else {

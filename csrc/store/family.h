@@ -35,6 +35,12 @@ struct member {
     uint32_t number;    /* its own */
     _Atomic uint64_t page_count;
     slot_ref *_Atomic refs; /* by page number; NULL: page n is slot n */
+    uint64_t ref_limit;     /* how many there is room for */
+    struct old_refs {       /* outgrown; somebody may still look at them */
+        slot_ref *refs;
+        struct old_refs *next;
+    } *old_refs;
+    uint64_t refs_bytes;    /* of all that */
     struct member *next;    /* of its family */
 };
 
@@ -54,7 +60,7 @@ struct family {
 
 static inline uint64_t member_pages(const struct member *member)
 {
-    return atomic_load_explicit(&member->page_count, memory_order_relaxed);
+    return atomic_load_explicit(&member->page_count, memory_order_acquire);
 }
 
 static inline uint32_t member_slot(const struct member *member, uint32_t page_no)
@@ -80,7 +86,9 @@ static inline bool job_select(struct job *job, uint64_t page_no)
 /* Whether the job's page, which is claimed or read-held, is still its member's. */
 static inline bool job_is_current(const struct job *job)
 {
-    return !job->object->family || member_slot(job->member, job->member_page) == job->page_no;
+    return !job->object->family ||
+           (job->member_page < member_pages(job->member) &&
+            member_slot(job->member, job->member_page) == job->page_no);
 }
 
 /* Whether others have the job's page, which is claimed, as well. */
@@ -97,9 +105,9 @@ bool page_is_pinned_here(const struct job *job);
 /* Says so; before the pin is counted. */
 void page_note_pinner(const struct job *job);
 
-/* The first page at `page_no` or behind it that may have an entry; page_count where
- * there is none. */
-uint64_t member_next(const struct member *member, uint64_t page_no);
+/* The first page at `page_no` or behind it that may have an entry; `end` where there is
+ * none before that. */
+uint64_t member_next(const struct member *member, uint64_t page_no, uint64_t end);
 
 /* family.c */
 int family_new(pgs_store *store, uint64_t blank_word, struct family **family_ret);
@@ -133,8 +141,10 @@ void member_link(struct family *family, struct member *member);
 void member_join(pgs_store *store, struct member *member);
 /* It is no more, its pages having been given up. True: it was the last of its object. */
 bool member_leave(pgs_store *store, struct member *member);
-int member_set_pages(pgs_store *store, struct worker *worker, struct member *member,
-                     uint64_t page_count);
+/* Sees that it has room to refer to so many pages; they are zeros. */
+int member_grow(pgs_store *store, struct worker *worker, struct member *member,
+                uint64_t page_count);
+void member_set_pages(struct member *member, uint64_t page_count);
 static inline struct member *member_of(pgs_store *store, uint32_t number)
 {
     return number < MAX_MEMBERS

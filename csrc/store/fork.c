@@ -41,7 +41,7 @@ static void drop_blank(pgs_store *store, struct family *family, struct member *m
 {
     uint64_t pages = member_pages(member);
     uint64_t blank = atomic_load_explicit(&family->blank.word, memory_order_relaxed);
-    for (uint64_t i = member_next(member, 0); i < pages; i = member_next(member, i + 1)) {
+    for (uint64_t i = member_next(member, 0, pages); i < pages; i = member_next(member, i + 1, pages)) {
         uint32_t slot = atomic_load_explicit(&member->refs[i], memory_order_relaxed);
         struct page *page = table_page(&family->table, slot);
         if ((page_load(page) & ~PAGE_STAMP_MASK) != blank || !page_try_claim(page))
@@ -111,10 +111,14 @@ static int fork_member(pgs_store *store, struct worker *worker, struct member *f
     pthread_mutex_lock(&family->lock);
     if (own) {
         refer_to_same(family, from, own);
+        from->ref_limit = member_pages(from);
+        from->refs_bytes = cost_of_refs(from);
         drop_blank(store, family, from);
     }
     copy_refs(family, from, refs);
     atomic_init(&member->refs, refs);
+    member->ref_limit = member_pages(from);
+    member->refs_bytes = cost_of_refs(from);
     member_link(family, member);
     pthread_mutex_unlock(&family->lock);
     *object_ret = member->number;

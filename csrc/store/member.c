@@ -52,6 +52,12 @@ void member_free(pgs_store *store, struct member *member)
 {
     if (member->number < store->member_hint)
         store->member_hint = member->number;
+    while (member->old_refs) {
+        struct old_refs *old = member->old_refs;
+        member->old_refs = old->next;
+        free((void *)old->refs);
+        free(old);
+    }
     free((void *)member->refs);
     free(member);
 }
@@ -65,11 +71,6 @@ void member_link(struct family *family, struct member *member)
 void member_join(pgs_store *store, struct member *member)
 {
     atomic_store_explicit(&store->members[member->number], member, memory_order_release);
-}
-
-static uint64_t refs_bytes(const struct member *member)
-{
-    return member->refs ? member_pages(member) * sizeof(slot_ref) : 0;
 }
 
 bool member_leave(pgs_store *store, struct member *member)
@@ -87,35 +88,54 @@ bool member_leave(pgs_store *store, struct member *member)
     }
     atomic_store_explicit(&store->members[member->number], NULL, memory_order_release);
     /* An object's first member is paid for with the object. */
-    metadata_uncharge(store, refs_bytes(member) + (last ? 0 : MEMBER_BYTES));
+    metadata_uncharge(store, member->refs_bytes + (last ? 0 : MEMBER_BYTES));
     member_free(store, member);
     return last;
 }
 
-/* Nobody uses the member; other members' breaks look at its references, under the lock. */
-int member_set_pages(pgs_store *store, struct worker *worker, struct member *member,
-                     uint64_t page_count)
+/* Room for more references. Those that look at the old ones find each as it was, or that
+ * they must look again. */
+static int grow_refs(pgs_store *store, struct worker *worker, struct member *member,
+                     uint64_t limit)
 {
     struct family *family = member->object->family;
-    uint64_t before = refs_bytes(member), pages = member_pages(member);
-    uint64_t bytes = member->refs ? page_count * sizeof(slot_ref) : 0;
-    int error = bytes > before ? metadata_charge(store, worker, bytes - before) : PGS_OK;
+    uint64_t bytes = limit * sizeof(slot_ref) + sizeof(struct old_refs);
+    int error = metadata_charge(store, worker, bytes);
     if (error)
         return error;
-    pthread_mutex_lock(&family->lock);
-    slot_ref *refs = bytes ? realloc((void *)member->refs, bytes) : NULL;
-    if (bytes && !refs) {
-        pthread_mutex_unlock(&family->lock);
-        if (bytes > before)
-            metadata_uncharge(store, bytes - before);
+    slot_ref *refs = malloc(limit * sizeof *refs);
+    struct old_refs *old = malloc(sizeof *old);
+    if (!refs || !old) {
+        free((void *)refs);
+        free(old);
+        metadata_uncharge(store, bytes);
         return PGS_E_NOMEM;
     }
-    for (uint64_t i = pages; refs && i < page_count; i++)
-        atomic_init(&refs[i], NO_SLOT);
+    pthread_mutex_lock(&family->lock);
+    *old = (struct old_refs){.refs = member->refs, .next = member->old_refs};
+    for (uint64_t i = 0; i < limit; i++)
+        atomic_init(&refs[i], i < member->ref_limit ? old->refs[i] : NO_SLOT);
+    member->old_refs = old;
+    member->ref_limit = limit;
+    member->refs_bytes += bytes;
     atomic_store_explicit(&member->refs, refs, memory_order_release);
+    pthread_mutex_unlock(&family->lock);
+    return PGS_OK;
+}
+
+int member_grow(pgs_store *store, struct worker *worker, struct member *member,
+                uint64_t page_count)
+{
+    uint64_t limit = member->ref_limit + member->ref_limit / 2;
+    if (!member->refs || page_count <= member->ref_limit)
+        return PGS_OK;
+    return grow_refs(store, worker, member, page_count > limit ? page_count : limit);
+}
+
+void member_set_pages(struct member *member, uint64_t page_count)
+{
+    struct family *family = member->object->family;
+    pthread_mutex_lock(&family->lock);
     atomic_store_explicit(&member->page_count, page_count, memory_order_release);
     pthread_mutex_unlock(&family->lock);
-    if (bytes < before)
-        metadata_uncharge(store, before - bytes);
-    return PGS_OK;
 }

@@ -239,8 +239,7 @@ int pgs_forget(pgs_store *store, uint32_t object, uint64_t first_page_no, uint64
     uint64_t page_no = first_page_no, next;
     for (; !error && page_no < end; page_no = next + 1) {
         /* Those before it were never written: that is soon done. */
-        next = member_next(member, page_no);
-        next = next < end ? next : end;
+        next = member_next(member, page_no, end);
         *forgotten_ret += next - page_no;
         if (next < end)
             call_note(&call, 0, call_do(&call, next, LOOKS, forget_page, forgotten_ret));

@@ -199,26 +199,30 @@ int pgs_object_add_codec(pgs_store *store, uint32_t number, const pgs_codec *cod
     return error;
 }
 
-/* Whether the member pins any page from `first` on. */
-static int check_unpinned(struct job *job, uint64_t first)
+/* PGS_E_PINNED where the member pins a page from `first` up to before `end`. */
+static int check_unpinned(struct job *job, uint64_t first, uint64_t end)
 {
     struct member *member = job->member;
-    uint64_t end = member_pages(member);
-    for (uint64_t i = member_next(member, first); i < end; i = member_next(member, i + 1))
+    for (uint64_t i = member_next(member, first, end); i < end;
+         i = member_next(member, i + 1, end))
         if (job_select(job, i) && page_is_pinned_here(job))
             return PGS_E_PINNED;
     return PGS_OK;
 }
 
-/* Takes all that the pages of a member have from `first` on. */
-static void give_up(struct job *job, uint64_t first)
+/* Takes all that the pages of a member have from `first` up to before `end`. */
+static void give_up(struct job *job, uint64_t first, uint64_t end)
 {
     struct member *member = job->member;
-    uint64_t end = member_pages(member);
-    for (uint64_t i = member_next(member, first); i < end; i = member_next(member, i + 1)) {
-        /* A break by another member may have moved it. */
-        while (job_select(job, i) && job_claim(job))
-            ;
+    for (uint64_t i = member_next(member, first, end); i < end;
+         i = member_next(member, i + 1, end)) {
+        /* A break by another member may move it. */
+        while (job_select(job, i)) {
+            page_claim(job->store, job->page);
+            if (!job->object->family || member_slot(member, job->member_page) == job->page_no)
+                break;
+            page_publish(job->store, job->page, 0, 0);
+        }
         if (!job->page)
             continue;
         if (job->object->family) {
@@ -246,9 +250,10 @@ int pgs_object_remove(pgs_store *store, uint32_t number)
     error = member ? PGS_OK : PGS_E_RANGE;
     if (!error) {
         struct job job = job_of(store, member);
-        error = check_unpinned(&job, 0);
+        uint64_t pages = member_pages(member);
+        error = check_unpinned(&job, 0, pages);
         if (!error) {
-            give_up(&job, 0);
+            give_up(&job, 0, pages);
             struct pgs_object *object = member->object;
             uint32_t object_no = member->object_no;
             if (member_leave(store, member)) {
@@ -259,6 +264,24 @@ int pgs_object_remove(pgs_store *store, uint32_t number)
         }
     }
     pthread_mutex_unlock(&store->object_lock);
+    return error;
+}
+
+/* Pages beyond the end are no pages to anybody before they are given up. */
+static int resize(pgs_store *store, struct worker *worker, struct member *member,
+                  uint64_t page_count)
+{
+    struct job job = job_of(store, member);
+    uint64_t before = member_pages(member);
+    int error = member_grow(store, worker, member, page_count);
+    if (error)
+        return error;
+    member_set_pages(member, page_count);
+    error = check_unpinned(&job, page_count, before);
+    if (error)
+        member_set_pages(member, before);
+    else
+        give_up(&job, page_count, before);
     return error;
 }
 
@@ -276,14 +299,8 @@ int pgs_object_resize(pgs_store *store, uint32_t number, uint64_t page_count)
         error = PGS_E_RANGE;
     else if (!member->object->family)
         error = PGS_E_UNSUPPORTED;
-    else if (page_count < member_pages(member)) {
-        struct job job = job_of(store, member);
-        error = check_unpinned(&job, page_count);
-        if (!error)
-            give_up(&job, page_count);
-    }
-    if (!error)
-        error = member_set_pages(store, worker, member, page_count);
+    else
+        error = resize(store, worker, member, page_count);
     worker_give(worker);
     pthread_mutex_unlock(&store->object_lock);
     return error;

@@ -468,6 +468,8 @@ static void pages_are_followed(void)
         uint32_t child = forked(sharing.world.store, sharing.world.root);
         if (i % 64 == 0)
             sched_yield();
+        CHECK_EQ(pgs_object_resize(sharing.world.store, sharing.world.root, COUNTED + i % 500),
+                 PGS_OK);
         CHECK_EQ(pgs_object_remove(sharing.world.store, child), PGS_OK);
     }
     atomic_store(&sharing.over, 1);

@@ -225,8 +225,7 @@ int pgs_anonymous_add(pgs_store *store, uint64_t page_count, uint32_t treatment,
 int pgs_object_fork(pgs_store *store, uint32_t object, uint32_t *object_ret);
 
 /* Gives anonymous memory another number of pages. What is beyond it is given up; new pages
- * read as zeros. No other call on the object may be under way. Errors: PGS_E_PINNED (a page beyond it is
- * pinned: nothing has changed), PGS_E_UNSUPPORTED (not anonymous), PGS_E_RANGE, PGS_E_INVALID,
+ * read as zeros. Errors: PGS_E_PINNED (a page beyond it is pinned: nothing has changed), PGS_E_UNSUPPORTED (not anonymous), PGS_E_RANGE, PGS_E_INVALID,
  * PGS_E_NOMEM, PGS_E_BUDGET. */
 int pgs_object_resize(pgs_store *store, uint32_t object, uint64_t page_count);
 
