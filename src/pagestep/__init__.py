@@ -36,6 +36,8 @@ from pagestep.codecs.errors import (
     WouldFault,
 )
 from pagestep.store import (
+    Anonymous,
+    AnonymousStats,
     Explanation,
     Image,
     Level,
@@ -66,6 +68,8 @@ from pagestep.store import (
 
 __all__ = [
     "AbsentPage",
+    "Anonymous",
+    "AnonymousStats",
     "BadImage",
     "BadRom",
     "BadRules",
