@@ -203,14 +203,18 @@ static int read_page(const struct job *job, void *out, bool into_frame)
     }
 }
 
-static int read_into_frame(const struct job *job, void *out)
+/* As call_do, which a hit would feel. */
+static int read_selected(struct call *call, uint64_t page_no, void *out, bool into_frame)
 {
-    return read_page(job, out, true);
-}
-
-static int read_at_will(const struct job *job, void *out)
-{
-    return read_page(job, out, false);
+    int error;
+    do {
+        error = call_select(call, page_no);
+        if (!error && !call->job.page && into_frame)
+            error = slot_provide(&call->job);
+        if (!error)
+            error = read_page(&call->job, out, into_frame);
+    } while (error == PAGE_MOVED);
+    return error;
 }
 
 /* Has a page's entry on its way. */
@@ -239,9 +243,6 @@ static void prefetch_bytes(const struct job *job, uint64_t page_no)
 int pgs_read(pgs_store *store, uint32_t object, const uint64_t *page_nos, size_t count,
              uint32_t flags, void *out, int32_t *statuses_ret)
 {
-    bool into_frame = flags & PGS_READ_INTO_FRAME;
-    enum page_need need = into_frame ? NEEDS_ENTRY : LOOKS;
-    page_action *action = into_frame ? read_into_frame : read_at_will;
     struct call call;
     int error = call_begin(&call, store, object, CALL_USES, count, statuses_ret);
     if (error)
@@ -251,8 +252,8 @@ int pgs_read(pgs_store *store, uint32_t object, const uint64_t *page_nos, size_t
             prefetch_entry(&call.job, page_nos[i + ENTRIES_AHEAD]);
         if (i + 1 < count)
             prefetch_bytes(&call.job, page_nos[i + 1]);
-        error = call_do(&call, page_nos[i], need, action,
-                        (unsigned char *)out + i * store->page_size);
+        error = read_selected(&call, page_nos[i], (unsigned char *)out + i * store->page_size,
+                              flags & PGS_READ_INTO_FRAME);
         if (!call_note(&call, i, error))
             break;
     }

@@ -250,13 +250,15 @@ int pgs_object_stats(pgs_store *store, uint32_t object, struct pgs_object_stats 
  * no first, or this is the first), PGS_E_NOMEM, PGS_E_BUDGET. */
 int pgs_object_add_codec(pgs_store *store, uint32_t object, const pgs_codec *codec);
 
-/* Drops an object with all its pages and closes its backing. No other call on
- * the object may be under way. PGS_E_PINNED where a page is pinned. */
+/* Drops an object with all its pages, but for those that its forks have, and with the last
+ * of these closes its backing. No other call on the object may be under way. PGS_E_PINNED
+ * where it pins a page. */
 int pgs_object_remove(pgs_store *store, uint32_t object);
 
 /* Says how pages are treated from now on, which at first is PGS_LEVEL_NORMAL and
  * PGS_EFFORT_SETTLING: page page_nos[i] as treatments[i], all or
- * none. A page must not be named twice. One that becomes PGS_LEVEL_PINNED is paged in at
+ * none. A page must not be named twice; where
+ * forks share it it is treated so for all of them. One that becomes PGS_LEVEL_PINNED is paged in at
  * once and held, before any other is let go; where one cannot be, nothing is changed. Errors: PGS_E_INVALID (no such treatment), PGS_E_RANGE,
  * PGS_E_NOMEM, PGS_E_BUDGET, and those of pgs_read. */
 int pgs_treat(pgs_store *store, uint32_t object, const uint64_t *page_nos,
@@ -293,7 +295,7 @@ int pgs_page_in(pgs_store *store, uint32_t object, const uint64_t *page_nos, siz
                 int32_t *statuses_ret);
 
 /* Compresses pages and frees their frames; pages that are absent are read and
- * compressed. Clean hot pages of level EAGER or STEP_ON_IT are dropped. Errors of a page: PGS_E_PINNED, PGS_E_BUDGET, and those of
+ * compressed, but for anonymous ones that were never written. Clean hot pages of level EAGER or STEP_ON_IT are dropped. Errors of a page: PGS_E_PINNED, PGS_E_BUDGET, and those of
  * pgs_read. Statuses as pgs_read. */
 int pgs_page_out(pgs_store *store, uint32_t object, const uint64_t *page_nos, size_t count,
                  int32_t *statuses_ret);
@@ -324,7 +326,7 @@ int pgs_forget(pgs_store *store, uint32_t object, uint64_t first_page_no, uint64
  * pgs_read, and PGS_E_BUDGET. */
 int pgs_pin(pgs_store *store, uint32_t object, const uint64_t *page_nos, size_t count);
 
-/* Takes back one pin of each page. PGS_E_INVALID where one is not pinned: none is
+/* Takes back one pin of each page. PGS_E_INVALID where this object does not pin one: none is
  * taken back, unless a page is named more often than it is pinned. */
 int pgs_unpin(pgs_store *store, uint32_t object, const uint64_t *page_nos, size_t count);
 
