@@ -381,7 +381,7 @@ static void open_store(struct fixture *fixture, uint64_t budget, uint32_t policy
 static void run_alone(uint64_t steps, int backed, uint32_t policy)
 {
     struct fixture fixture;
-    struct tree tree = {.fixture = &fixture, .alone = 1, .budget = backed ? 768 << 10 : 1280 << 10,
+    struct tree tree = {.fixture = &fixture, .alone = 1, .budget = backed ? 512 << 10 : 640 << 10,
                         .noise = noise_seeded()};
     struct fake fake = {.bytes = calloc(SLOTS_MAX, PAGE), .page_count = SLOTS_MAX,
                         .page_size = PAGE};
