@@ -494,6 +494,72 @@ static void pages_are_followed(void)
     fixture_close(&sharing.world.fixture);
 }
 
+/* An object's end moves while threads write on both sides of it: its references are copied
+ * to where there is more room, and what is beyond the end stays nothing. */
+static void *write_around_end(void *ctx)
+{
+    struct sharer *sharer = ctx;
+    struct sharing *sharing = sharer->sharing;
+    pgs_store *store = sharing->world.store;
+    struct noise noise = {.state = 11 + sharer->number};
+    while (!atomic_load(&sharing->over)) {
+        uint64_t page_no = noise_word(&noise) % COUNTED * 2 + sharer->number, forgotten;
+        unsigned char value = (unsigned char)(1 + noise_word(&noise) % 255), page[PAGE];
+        int error = pgs_write_part(store, sharing->world.root, page_no, 7, &value, 1);
+        CHECK(error == PGS_OK || (error == PGS_E_RANGE && page_no >= COUNTED));
+        if (page_no >= COUNTED)
+            continue;
+        CHECK_EQ(pgs_read_page(store, sharing->world.root, page_no, 0, page), PGS_OK);
+        CHECK_EQ(page[7], value);
+        CHECK_EQ(pgs_forget(store, sharing->world.root, page_no, 1, &forgotten), PGS_OK);
+        CHECK_EQ(pgs_read_page(store, sharing->world.root, page_no, 0, page), PGS_OK);
+        CHECK_EQ(page[7], 0);
+    }
+    return NULL;
+}
+
+static void check_end(pgs_store *store, uint32_t object)
+{
+    const struct member *member = member_of(store, object);
+    struct family *family = member->object->family;
+    pthread_mutex_lock(&family->lock);
+    for (uint64_t i = member_pages(member); i < member->ref_limit; i++)
+        CHECK_EQ(member->refs[i], NO_SLOT);
+    for (uint32_t i = COUNTED; !member->refs && i < 2 * COUNTED; i++) {
+        const struct page *page = table_page(&family->table, i);
+        CHECK(!page || !(page_load(page) & (PAGE_HOT | PAGE_COPY | PAGE_DIRTY)));
+    }
+    pthread_mutex_unlock(&family->lock);
+}
+
+static void ends_move_under_writers(void)
+{
+    for (unsigned round = 0; round < 40; round++) {
+        static struct sharing sharing;
+        struct sharer sharers[2];
+        pthread_t ids[2];
+        atomic_store(&sharing.over, 0);
+        world_open(&sharing.world, 16 << 20, 2 * COUNTED, NULL);
+        if (round % 2)
+            forked(sharing.world.store, sharing.world.root);
+        for (unsigned i = 0; i < 2; i++) {
+            sharers[i] = (struct sharer){.sharing = &sharing, .number = i};
+            CHECK_EQ(pthread_create(&ids[i], NULL, write_around_end, &sharers[i]), 0);
+        }
+        for (uint64_t pages = 1000; pages < 200000; pages += pages / 2 + 1) {
+            CHECK_EQ(pgs_object_resize(sharing.world.store, sharing.world.root, pages), PGS_OK);
+            CHECK_EQ(pgs_object_resize(sharing.world.store, sharing.world.root, COUNTED), PGS_OK);
+            sched_yield();
+            check_end(sharing.world.store, sharing.world.root);
+        }
+        atomic_store(&sharing.over, 1);
+        for (unsigned i = 0; i < 2; i++)
+            pthread_join(ids[i], NULL);
+        family_check(sharing.world.store, sharing.world.root, SLOT_LIMIT);
+        fixture_close(&sharing.world.fixture);
+    }
+}
+
 /* -- discipline and refusals ---------------------------------------------------------- */
 
 static void sections_refuse_breaks(void)
@@ -593,6 +659,7 @@ int main(void)
     RUN(backings_hold_slots);
     RUN(a_fork_is_one_moment);
     RUN(pages_are_followed);
+    RUN(ends_move_under_writers);
     RUN(sections_refuse_breaks);
     RUN(images_are_not_forked);
     RUN(a_full_store_refuses);
