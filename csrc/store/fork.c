@@ -41,7 +41,8 @@ static void drop_blank(pgs_store *store, struct family *family, struct member *m
 {
     uint64_t pages = member_pages(member);
     uint64_t blank = atomic_load_explicit(&family->blank.word, memory_order_relaxed);
-    for (uint64_t i = member_next(member, 0, pages); i < pages; i = member_next(member, i + 1, pages)) {
+    for (uint64_t i = member_next(member, 0, pages); i < pages;
+         i = member_next(member, i + 1, pages)) {
         uint32_t slot = atomic_load_explicit(&member->refs[i], memory_order_relaxed);
         struct page *page = table_page(&family->table, slot);
         if ((page_load(page) & ~PAGE_STAMP_MASK) != blank || !page_try_claim(page))

@@ -177,7 +177,8 @@ int pgs_object_stats(pgs_store *store, uint32_t number, struct pgs_object_stats 
         pthread_mutex_lock(&family->lock);
     uint64_t pages = member_pages(member);
     stats->page_count = stats->absent_pages = pages;
-    for (uint64_t i = member_next(member, 0, pages); i < pages; i = member_next(member, i + 1, pages))
+    for (uint64_t i = member_next(member, 0, pages); i < pages;
+         i = member_next(member, i + 1, pages))
         if (job_select(&job, i))
             add_slot(&job, stats);
     for (const struct member *each = family ? family->members : NULL; each; each = each->next)

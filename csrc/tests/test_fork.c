@@ -245,7 +245,8 @@ static void sparse_memory_is_cheap(void)
     CHECK(fixture_stats(&world.fixture).metadata_bytes < before + 400 * 1024);
     CHECK_EQ(fixture_stats(&world.fixture).page_count, pages);
     CHECK_EQ(fixture_stats(&world.fixture).absent_pages, pages - 2);
-    CHECK_EQ(pgs_object_fork(world.store, world.root, &child), PGS_E_BUDGET); /* 1 GiB of references */
+    /* That takes 1 GiB of references. */
+    CHECK_EQ(pgs_object_fork(world.store, world.root, &child), PGS_E_BUDGET);
     CHECK_EQ(pgs_forget(world.store, world.root, 0, pages, &forgotten), PGS_OK);
     CHECK_EQ(forgotten, pages);
     CHECK_EQ(fixture_stats(&world.fixture).absent_pages, pages);
@@ -365,7 +366,8 @@ static void *write_in_order(void *ctx)
             for (unsigned k = 0; k < PAGE / 8; k++)
                 bytes[k] = round + k;
             int error = round % 2
-                            ? pgs_write(writing->world.store, writing->world.root, &i, 1, bytes, NULL)
+                            ? pgs_write(writing->world.store, writing->world.root, &i, 1, bytes,
+                                        NULL)
                             : pgs_write_part(writing->world.store, writing->world.root, i, 0, bytes,
                                              PAGE - 8);
             CHECK_EQ(error, PGS_OK);

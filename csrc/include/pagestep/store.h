@@ -225,7 +225,8 @@ int pgs_anonymous_add(pgs_store *store, uint64_t page_count, uint32_t treatment,
 int pgs_object_fork(pgs_store *store, uint32_t object, uint32_t *object_ret);
 
 /* Gives anonymous memory another number of pages. What is beyond it is given up; new pages
- * read as zeros. Errors: PGS_E_PINNED (a page beyond it is pinned: nothing has changed), PGS_E_UNSUPPORTED (not anonymous), PGS_E_RANGE, PGS_E_INVALID,
+ * read as zeros. Errors: PGS_E_PINNED (a page beyond it is pinned: nothing has changed),
+ * PGS_E_UNSUPPORTED (not anonymous), PGS_E_RANGE, PGS_E_INVALID,
  * PGS_E_NOMEM, PGS_E_BUDGET. */
 int pgs_object_resize(pgs_store *store, uint32_t object, uint64_t page_count);
 
@@ -295,7 +296,8 @@ int pgs_page_in(pgs_store *store, uint32_t object, const uint64_t *page_nos, siz
                 int32_t *statuses_ret);
 
 /* Compresses pages and frees their frames; pages that are absent are read and
- * compressed, but for anonymous ones that were never written. Clean hot pages of level EAGER or STEP_ON_IT are dropped. Errors of a page: PGS_E_PINNED, PGS_E_BUDGET, and those of
+ * compressed, but for anonymous ones that were never written. Clean hot pages of level
+ * EAGER or STEP_ON_IT are dropped. Errors of a page: PGS_E_PINNED, PGS_E_BUDGET, and those of
  * pgs_read. Statuses as pgs_read. */
 int pgs_page_out(pgs_store *store, uint32_t object, const uint64_t *page_nos, size_t count,
                  int32_t *statuses_ret);
