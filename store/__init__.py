@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The page store: images, policy, discipline, traces."""
 
+from ._anonymous import Anonymous, AnonymousStats
 from ._files import WrittenBeside
 from ._page_store import PageStore
 from ._pool import NonPagedPool, PagedPool, PoolBlock, PoolStats
@@ -15,6 +16,8 @@ from .policy import Explanation, Level, PagePolicy, RuleSet, Tier, decide, inclu
 from .rom import Rom, RomCheck, RomImage, RomPlan, build_rom
 
 __all__ = [
+    "Anonymous",
+    "AnonymousStats",
     "Explanation",
     "Image",
     "Level",

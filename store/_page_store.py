@@ -4,12 +4,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any, Self
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Self
 
 from pagestep.codecs import Codec
 from pagestep.codecs.errors import InvalidArgument, Unsupported
@@ -18,7 +14,8 @@ from pagestep.store.policy import Level, RuleSet, decide
 from pagestep.store.rom import Rom
 from pagestep.store.rom._reader import coder_sets_for
 
-from ._binding import check, ffi, lib, page_number_array, readable, writable
+from ._anonymous import Anonymous, Host, add_anonymous
+from ._binding import check, ffi, lib
 from ._pool import NonPagedPool, PagedPool
 from ._settings import Settings
 from ._size import parse_size
@@ -31,8 +28,6 @@ if TYPE_CHECKING:
     from pagestep.codecs.buffers import AnyBuffer
 
 __all__ = ["PageStore"]
-
-_read_page = lib.pgs_read_page  # looked up once: it is the shortest call there is
 
 
 class PageStore(DisciplinedStore):
@@ -75,7 +70,8 @@ class PageStore(DisciplinedStore):
         Args:
             image: The path or URL of a kernel, an ELF file or firmware; an ``Image``, which stays
                 the caller's to close; or the bytes of one as any buffer, taken as they are.
-                May be left out where there is a ``rom``.
+                May be left out where there is a ``rom``; without either the store has a
+                budget, ``ram``, and is for anonymous memory and pools alone.
             rom: A ROM image of it: its path, its bytes, or a ``Rom``, which stays the caller's
                 to close. Pages are read from it; the image gives those that were left out of
                 it. What reading it takes in RAM counts against the budget.
@@ -146,182 +142,15 @@ class PageStore(DisciplinedStore):
                 scratch=scratch,
                 swap=swap,
             )
-            store = cls(image, rom, how)
+            if image is None and rom is None:
+                _check_without_image(how)
+            store = cls(image, rom, how, 4096 if page_size is None else page_size)
             if image is not None:
                 store._apply(decide(image, _rules(rules)))
             elif rules is not None:
                 raise InvalidArgument("rules speak of an image: open the store with it too")
             store._owned = opened.pop_all()
         return store
-
-    # -- reading and writing ------------------------------------------------------------
-
-    def read(self, page_no: int) -> bytes:
-        """Return one page.
-
-        Args:
-            page_no: From 0 to ``page_count - 1``.
-
-        Returns:
-            ``page_size`` bytes.
-
-        Raises:
-            NoSuchPage: There is no such page.
-            CorruptPage: The bytes that came back are not those that were stored.
-            StoreIOError: The image's file cannot be read.
-            Closed: The store is closed.
-        """
-        local = self._local
-        try:
-            code = _read_page(self._handle or self._core(), self._object, page_no, 0, local.frame)
-        except OverflowError:
-            code = lib.PGS_E_RANGE
-        if code:
-            self._check_page(code, page_no, "read")
-        return local.to_bytes()
-
-    def read_into(
-        self,
-        page_nos: Iterable[int] | npt.NDArray[np.integer[Any]],
-        out: AnyBuffer,
-        *,
-        into_frames: bool = False,
-    ) -> None:
-        """Read many pages into one buffer, in one call of the core.
-
-        Args:
-            page_nos: Page numbers, shape (n,); uint64 is taken without a copy.
-            out: A writable, contiguous buffer of at least ``n * page_size`` bytes; page
-                ``page_nos[i]`` goes to bytes ``i * page_size`` and on.
-            into_frames: Give every page a frame, as one that is executed in place needs;
-                else a page gets one when that pays.
-
-        Raises:
-            InvalidArgument: ``out`` is too small, read-only or not contiguous.
-            PageStepError: What ``read`` raises, for the first page that cannot be read.
-        """
-        numbers = page_number_array(page_nos)
-        target = writable(out, "out")
-        if len(target) < numbers.size * self.page_size:
-            raise InvalidArgument(
-                f"out has {len(target)} bytes: {numbers.size} pages need "
-                f"{numbers.size * self.page_size}"
-            )
-        flags = lib.PGS_READ_INTO_FRAME if into_frames else lib.PGS_READ_THROUGH
-        pointer = ffi.from_buffer("uint64_t[]", numbers)
-        core = self._core()
-        if lib.pgs_read(core, self._object, pointer, numbers.size, flags, target, ffi.NULL):
-            # Once more, page by page, to say which it was.
-            statuses = ffi.new("int32_t[]", numbers.size)
-            code = lib.pgs_read(core, self._object, pointer, numbers.size, flags, target, statuses)
-            self._check_pages(code, statuses, numbers, "read")
-
-    def write(self, page_no: int, data: AnyBuffer, *, offset: int = 0) -> None:
-        """Write bytes of one page. The image's file is never written to.
-
-        Args:
-            page_no: From 0 to ``page_count - 1``.
-            data: At most ``page_size - offset`` bytes.
-            offset: Where in the page they go.
-
-        Raises:
-            BudgetExceeded: No frame can be had; the page keeps its old bytes.
-            InvalidArgument: The bytes do not lie in the page.
-        """
-        source = readable(data, "data")
-        if offset < 0 or offset + len(source) > self.page_size:
-            raise InvalidArgument(
-                f"{len(source)} bytes at offset {offset} do not lie in a page of {self.page_size}"
-            )
-        number = self._page_no(page_no)
-        if len(source) == self.page_size:
-            one = ffi.new("uint64_t *", number)
-            code = lib.pgs_write(self._core(), self._object, one, 1, source, ffi.NULL)
-        else:
-            code = lib.pgs_write_part(
-                self._core(), self._object, number, offset, source, len(source)
-            )
-        self._check_page(code, page_no, "written")
-
-    def write_from(
-        self, page_nos: Iterable[int] | npt.NDArray[np.integer[Any]], data: AnyBuffer
-    ) -> None:
-        """Write many whole pages in one call; page ``page_nos[i]`` gets bytes ``i * page_size`` on.
-
-        Raises:
-            InvalidArgument: ``data`` has another size than the pages.
-            BudgetExceeded: No frame can be had; pages before that one are written.
-        """
-        numbers = page_number_array(page_nos)
-        source = readable(data, "data")
-        if len(source) != numbers.size * self.page_size:
-            raise InvalidArgument(
-                f"data has {len(source)} bytes: {numbers.size} pages have "
-                f"{numbers.size * self.page_size}"
-            )
-        statuses = ffi.new("int32_t[]", numbers.size)
-        code = lib.pgs_write(
-            self._core(),
-            self._object,
-            ffi.from_buffer("uint64_t[]", numbers),
-            numbers.size,
-            source,
-            statuses,
-        )
-        self._check_pages(code, statuses, numbers, "written")
-
-    def view(self, page_no: int) -> memoryview:
-        """Return a page's frame, without a copy and read-only.
-
-        The page is pinned while the view, or anything made from it, is alive. Writes to the
-        page show through it.
-
-        Raises:
-            BudgetExceeded: No further page can be pinned.
-        """
-        number = self._page_no(page_no)
-        core = self._core()
-        address = ffi.new("const void **")
-        code = lib.pgs_view(core, self._object, number, address)
-        self._check_page(code, page_no, "pinned for a view")
-        one = ffi.new("uint64_t *", number)
-        frame = ffi.gc(
-            ffi.cast("const unsigned char *", address[0]),
-            _unpinner(core, self._object, one, self._kept),
-        )
-        return memoryview(ffi.buffer(frame, self.page_size)).toreadonly()
-
-    # -- where pages are ----------------------------------------------------------------
-
-    def page_in(self, where: Where) -> None:
-        """Bring pages into frames, as far as there are frames.
-
-        Args:
-            where: A page number, a range or sequence of them, or a segment's name.
-        """
-        self._move(lib.pgs_page_in, where, "paged in")
-
-    def page_out(self, where: Where, *, codec_level: int | None = None) -> None:
-        """Compress pages and free their frames.
-
-        Args:
-            where: A page number, a range or sequence of them, or a segment's name.
-            codec_level: Another level of the store's codec, for pages that are to stay
-                compressed: more effort now, with tables that take RAM during this call only.
-
-        Raises:
-            InvalidArgument: The codec has no such level.
-            PinnedPage: One of them is pinned.
-            BudgetExceeded: They do not fit, compressed.
-        """
-        if codec_level is None:
-            self._move(lib.pgs_page_out, where, "paged out")
-            return
-
-        def pack(core: Any, object_no: int, pages: Any, count: int, statuses: Any) -> int:
-            return int(lib.pgs_pack(core, object_no, pages, count, codec_level, statuses))
-
-        self._move(pack, where, "paged out")
 
     def discard(self, where: Where) -> None:
         """Drop pages from RAM; the next read takes them from the image's file.
@@ -380,6 +209,37 @@ class PageStore(DisciplinedStore):
         """Take a snapshot of what the store holds and has done."""
         return snapshot(self._core())
 
+    # -- anonymous memory ---------------------------------------------------------------
+
+    def anonymous(self, pages: int, *, level: Level = Level.NORMAL) -> Anonymous:
+        """Make memory that reads as zeros until written, and takes RAM only where it was.
+
+        Args:
+            pages: How many pages; they may be far more than RAM could hold.
+            level: How gladly they leave RAM; not ``PINNED``.
+
+        Raises:
+            BudgetExceeded: The budget has no room for it.
+            InvalidArgument: An argument is out of range.
+        """
+        if level not in tuple(Level) or level is Level.PINNED:
+            raise InvalidArgument(
+                f"level {level!r} of anonymous memory: one of LAST_RESORT to STEP_ON_IT; what is "
+                "to stay in RAM belongs into a non-paged pool, or has a view"
+            )
+        treatment = int(self._treatments.of_level(level, 1)[0])
+        host = Host(
+            core=self._core(),
+            kept=self._kept,
+            page_size=self.page_size,
+            frame=self._local,
+            explain=self._explain,
+            adopt=self._parts.add,
+        )
+        memory = add_anonymous(host, pages, treatment, self._codec.handle.pointer)
+        self._add_cold_codec(memory.object_no)
+        return memory
+
     # -- pools --------------------------------------------------------------------------
 
     def paged_pool(
@@ -404,7 +264,7 @@ class PageStore(DisciplinedStore):
             level=level,
             block_reserve=block_reserve,
         )
-        self._pools.add(pool)
+        self._parts.add(pool)
         return pool
 
     def nonpaged_pool(self, size: int | str, *, block_reserve: int = 0) -> NonPagedPool:
@@ -419,32 +279,20 @@ class PageStore(DisciplinedStore):
             InvalidArgument: An argument is out of range.
         """
         pool = NonPagedPool(self._core(), self._kept, size, block_reserve=block_reserve)
-        self._pools.add(pool)
+        self._parts.add(pool)
         return pool
 
-    def _move(self, move: Any, where: Where, verb: str) -> None:
-        numbers = self._pages(where)
-        statuses = ffi.new("int32_t[]", max(1, numbers.size))
-        pointer = ffi.from_buffer("uint64_t[]", numbers)
-        code = move(self._core(), self._object, pointer, numbers.size, statuses)
-        self._check_pages(code, statuses, numbers, verb)
+
+def _check_without_image(how: Settings) -> None:
+    """Refuse a store for anonymous memory alone that is told what only an image has a use for."""
+    if how.ram is None:
+        raise InvalidArgument(
+            "a store needs an image, a ROM image (rom=), or both; or, for anonymous memory alone, "
+            "a budget (ram=)"
+        )
+    if how.scratch is not False:
+        raise InvalidArgument("scratch is for an image's pages: open the store with one")
 
 
 def _rules(rules: str | os.PathLike[str] | RuleSet | None) -> RuleSet | None:
     return rules if rules is None or isinstance(rules, RuleSet) else RuleSet.load(rules)
-
-
-def _unpinner(
-    core: Any, object_no: int, page_no: Any, open_store: list[Any]
-) -> Callable[[Any], None]:
-    """Return what takes back the pin of a view, which keeps the core alive until then.
-
-    Where both are part of one cycle of garbage, the core may go first nevertheless, and has
-    emptied ``open_store`` then.
-    """
-
-    def unpin(_: Any) -> None:
-        if open_store:
-            lib.pgs_unpin(core, object_no, page_no, 1)
-
-    return unpin

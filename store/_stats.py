@@ -53,7 +53,11 @@ class Stats:
         hot_pages: Pages in frames.
         compressed_pages: Pages in the pool, and in no frame.
         same_pages: Same-filled pages in no frame; they take no bytes.
-        absent_pages: Pages that only their backing has.
+        absent_pages: Pages that only their backing has, or that are zeros.
+        shared_pages: Pages of forks that are counted where they have them from; with the four
+            before all pages.
+        shared_bytes: RAM of pages that several forks have, each counted once.
+        private_bytes: RAM of all other pages.
         dirty_pages: Pages whose bytes their backing may not have.
         pinned_pages: Pages that cannot leave their frame.
         reads: Pages read.
@@ -89,6 +93,9 @@ class Stats:
     compressed_pages: int
     same_pages: int
     absent_pages: int
+    shared_pages: int
+    shared_bytes: int
+    private_bytes: int
     dirty_pages: int
     pinned_pages: int
     reads: int

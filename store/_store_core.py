@@ -13,11 +13,12 @@ import numpy.typing as npt
 
 from pagestep.codecs import Codec, filter_for
 from pagestep.codecs.closing import Closing
-from pagestep.codecs.errors import BudgetExceeded, Closed, InvalidArgument, NoSuchPage
+from pagestep.codecs.errors import BudgetExceeded, Closed, InvalidArgument
 from pagestep.store.image import Image
 from pagestep.store.rom import Rom
 
 from ._binding import PageFrame, check, ffi, lib, page_number_array
+from ._pages import Pages
 from ._settings import Settings
 from ._size import parse_size
 from ._where import Where, page_name, pages_of
@@ -29,6 +30,7 @@ __all__ = ["StoreCore"]
 # the budget of a store that was given none.
 _SLACK_BYTES = 4 << 20
 
+_NO_OBJECT = 2**32 - 1  # no object has it
 
 _OF_BACKINGS = (
     lib.PGS_E_CORRUPT,
@@ -40,63 +42,73 @@ _OF_BACKINGS = (
 )
 
 
-class StoreCore(Closing):
-    """Holds a ``pgs_store *`` with one object, and knows what its pages are called.
+class StoreCore(Pages):
+    """Holds a ``pgs_store *`` with an image or none, and knows what its pages are called.
 
     Attributes:
-        image: The image whose pages these are; the ROM image, where that is all there is.
         rom: The ROM image behind it, or None.
-        page_count: Number of pages.
+        page_count: Number of pages of the image; 0 where there is none.
         page_size: Bytes of a page.
     """
 
-    def __init__(self, image: Image | None, rom: Rom | None, settings: Settings) -> None:
-        """Take what is open, and stays the caller's to close."""
+    def __init__(
+        self, image: Image | None, rom: Rom | None, settings: Settings, page_size: int = 4096
+    ) -> None:
+        """Take what is open, and stays the caller's to close; ``page_size`` is for neither."""
         of = image or rom
-        if of is None:
-            raise InvalidArgument("a store needs an image, a ROM image (rom=), or both")
         if image is not None and rom is not None:
             check_pair(image, rom)
-        self.image: Image | Rom = of
+        self._image: Image | Rom | None = of
+        self._name = of.name if of else "anonymous memory"
         self.rom = rom
-        self.page_count: int = of.page_count
-        self.page_size: int = of.page_size
+        self.page_count = of.page_count if of else 0
+        self.page_size = of.page_size if of else page_size
         self._owned = ExitStack()
-        self._local = PageFrame(of.page_size)
+        self._local = PageFrame(self.page_size)
         self._codec = self._codec_of(settings.codec, settings.codec_level, settings)
         # What the core uses must go after it; and it goes with the last reference, of which
         # a call that is under way, and a view, have one of their own.
         kept = [self._codec.handle]
         self._kept = kept
-        self._pools: WeakSet[Closing] = WeakSet()
+        self._parts: WeakSet[Closing] = WeakSet()
         self._handle: Any = ffi.gc(self._open_core(settings), _closer(kept))
-        ram = None if settings.ram is None else parse_size(settings.ram, "ram")
-        self._backing = open_backing(
+        self._cold_codec: Codec | None = None
+        if settings.cold_codec is not None:
+            self._cold_codec = self._codec_of(settings.cold_codec, None, settings)
+            kept.append(self._cold_codec.handle)
+        self._object = _NO_OBJECT
+        self._backing: Any = None
+        self._swapped = settings.swap is not None
+        if of is not None:
+            self._backing = self._open_backing(image, rom, settings)
+            self._object = self._add_object(of, self._backing)
+            self._add_cold_codec(self._object)
+        elif settings.swap is not None or settings.scratch is not False:
+            raise InvalidArgument("swap= and scratch= are for an image's pages: open one with it")
+
+    def _open_backing(self, image: Image | None, rom: Rom | None, settings: Settings) -> Any:
+        return open_backing(
             image,
             rom,
             settings.scratch,
-            kept,
+            self._kept,
             swap=settings.swap,
             codec=self._codec,
-            ram=ram,
+            ram=None if settings.ram is None else parse_size(settings.ram, "ram"),
         )
-        self._swapped = settings.swap is not None
-        self._object = self._add_object(self._backing)
-        if settings.cold_codec is not None:
-            self._add_codec(self._codec_of(settings.cold_codec, None, settings), kept)
 
     def _codec_of(self, codec: str | Codec, level: int | None, settings: Settings) -> Codec:
         if isinstance(codec, str):
             codec = Codec(
                 codec,
                 level=level,
-                filter=filter_for(self.image.arch),
+                filter=filter_for(self._image.arch if self._image else ""),
                 dictionary=settings.dictionary,
                 page_size=self.page_size,
             )
         if codec.page_size != self.page_size:
             raise InvalidArgument(
-                f"the codec is for pages of {codec.page_size} bytes, and the image has pages of "
+                f"the codec is for pages of {codec.page_size} bytes, and the store has pages of "
                 f"{self.page_size}: make one with page_size={self.page_size}"
             )
         return codec
@@ -122,8 +134,7 @@ class StoreCore(Closing):
         pages = self.page_count * (self.page_size + entry_bytes) * 5 // 4
         return pages + _SLACK_BYTES + (self.rom.memory_bytes if self.rom else 0)
 
-    def _add_object(self, backing: Any) -> int:
-        image = self.image
+    def _add_object(self, image: Image | Rom, backing: Any) -> int:
         number = ffi.new("uint32_t *")
         code = lib.pgs_object_add(
             self._handle, self.page_count, image.base, backing, self._codec.handle.pointer, number
@@ -133,28 +144,29 @@ class StoreCore(Closing):
         check(code, f"{image.name} with {self.page_count} pages does not go into the store")
         return int(number[0])
 
-    def _add_codec(self, codec: Codec, kept: list[Any]) -> None:
-        kept.append(codec.handle)
-        code = lib.pgs_object_add_codec(self._handle, self._object, codec.handle.pointer)
+    def _add_cold_codec(self, object_no: int) -> None:
+        codec = self._cold_codec
+        if codec is None:
+            return
+        code = lib.pgs_object_add_codec(self._handle, object_no, codec.handle.pointer)
         check(code, f"cold pages cannot be coded with {codec.name}, or not beside the first codec")
 
     # -- life ---------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Close the store and its pools. Views that are alive stay valid. Again is no error."""
-        for pool in list(self._pools):
-            pool.close()
+        """Close the store with its pools and its anonymous memory. Again is no error.
+
+        Views that are alive stay valid.
+        """
+        for part in list(self._parts):
+            part.close()
         self._handle = None
         self._owned.close()
 
     def __repr__(self) -> str:
         """Say what it is a store of."""
         state = "closed" if self._handle is None else f"{self.page_count} pages"
-        return f"<PageStore of {self.image.name}: {state}>"
-
-    def __len__(self) -> int:
-        """Return the number of pages."""
-        return self.page_count
+        return f"<PageStore of {self._name}: {state}>"
 
     @property
     def core(self) -> Any:
@@ -162,56 +174,49 @@ class StoreCore(Closing):
         return self._core()
 
     @property
+    def image(self) -> Image | Rom:
+        """The image whose pages these are; the ROM image, where that is all there is.
+
+        Raises:
+            InvalidArgument: The store is for anonymous memory alone.
+        """
+        if self._image is None:
+            raise InvalidArgument(
+                "this store has no image; open one with it, as the first argument"
+            )
+        return self._image
+
+    @property
     def object_no(self) -> int:
-        """The number that the image has in the C interface."""
+        """The number that the image has in the C interface; of a store without, none's."""
         return self._object
 
     def _core(self) -> Any:
         handle = self._handle
         if handle is None:
-            raise Closed(f"the store of {self.image.name} is closed; open it again")
+            raise Closed(f"the store of {self._name} is closed; open it again")
         return handle
 
     # -- pages --------------------------------------------------------------------------
 
-    def _page_no(self, page_no: int) -> int:
-        if not 0 <= page_no < self.page_count:
-            raise NoSuchPage(f"page {page_no} does not exist: there are {self.page_count}")
-        return page_no
-
     def _pages(self, where: Where) -> npt.NDArray[np.uint64]:
         if isinstance(where, int | np.integer):
             return page_number_array([self._page_no(int(where))])
+        if not isinstance(where, str):
+            return page_number_array(where)
         return pages_of(self.image, where)
 
-    def _check_page(self, code: int, page_no: int, verb: str) -> None:
-        """Raise for a page that could not be ``verb``, and say which it is."""
-        if code < 0:
-            self._explain(code)
-            what = f"{page_name(self.image, page_no)} cannot be {verb}"
-            check(code, what, page_no, self._said(code))
-
-    def _check_pages(
-        self, code: int, statuses: Any, page_nos: npt.NDArray[np.uint64], verb: str
-    ) -> None:
-        """Raise for the first page whose status is an error."""
-        if code < 0:
-            for page_no, status in zip(page_nos.tolist(), statuses, strict=True):
-                self._check_page(status, page_no, verb)
-            self._explain(code)
-            check(code, f"pages cannot be {verb}")
+    def _page_name(self, page_no: int) -> str:
+        return f"page {page_no}" if self._image is None else page_name(self._image, page_no)
 
     def _said(self, code: int) -> str:
         """Return what the pager says of an error that may come from it."""
         if code not in _OF_BACKINGS:
             return ""
         pagers = [each.pager for each in self._kept if isinstance(each, KeptPager)]
-        if isinstance(self.image, Image) and self.image.pager is not None:
-            pagers.append(self.image.pager)
+        if isinstance(self._image, Image) and self._image.pager is not None:
+            pagers.append(self._image.pager)
         return "; ".join(said for pager in pagers if (said := pager.last_error))
-
-    def _explain(self, code: int) -> None:
-        """Raise an error that needs more than its code to be told."""
 
 
 def _closer(kept: list[Any]) -> Callable[[Any], None]:

@@ -38,9 +38,11 @@ class DisciplinedStore(StoreCore):
         policy: What rules, and tags in the image, say of its pages; None for a ROM image alone.
     """
 
-    def __init__(self, image: Image | None, rom: Rom | None, settings: Settings) -> None:
-        """Take what is open, and stays the caller's to close."""
-        super().__init__(image, rom, settings)
+    def __init__(
+        self, image: Image | None, rom: Rom | None, settings: Settings, page_size: int = 4096
+    ) -> None:
+        """Take what is open, and stays the caller's to close; ``page_size`` is for neither."""
+        super().__init__(image, rom, settings, page_size)
         self.policy: PagePolicy | None = None
         self._locks = LockTable()
         self._treating = threading.Lock()
@@ -197,7 +199,7 @@ class DisciplinedStore(StoreCore):
         """
         self._core()
         if self.policy is None:
-            raise InvalidArgument(f"{self.image.name}: only an image has rules and tags")
+            raise InvalidArgument(f"{self._name}: only an image has rules and tags")
         found = self.policy.explain(where)
         pages = np.arange(found.first_page, found.first_page + found.page_count)
         levels = self._treatments.level_of(pages)
@@ -256,7 +258,7 @@ class DisciplinedStore(StoreCore):
             tables = snapshot(self._core()).metadata_bytes
             least = tables + (pinned + _FRAMES_MIN) * self.page_size
             raise BudgetExceeded(
-                f"{pinned:,} pages of {self.image.name} are PINNED, which is "
+                f"{pinned:,} pages of {self._name} are PINNED, which is "
                 f"{show_size(pinned * self.page_size)}; with tables, codecs and the fewest frames "
                 f"a store takes {show_size(least)} and more: raise `ram`, or let more pages go"
             ) from None
@@ -284,10 +286,6 @@ class DisciplinedStore(StoreCore):
         self._check(code, failed)
 
     # -- errors -------------------------------------------------------------------------
-
-    def _check(self, code: int, what: str) -> None:
-        self._explain(code)
-        check(code, what)
 
     def _explain(self, code: int) -> None:
         if code == lib.PGS_E_LOCK_ORDER:

@@ -28,28 +28,50 @@ static void end_fetch(struct page *page, uint16_t stamp)
 static bool worth_a_frame(const struct job *job, uint64_t word)
 {
     const pgs_store *store = job->store;
-    return page_level(word) == PGS_LEVEL_PINNED || budget_has(store, store->page_size + sizeof(struct frame)) ||
+    const struct family *family = job->object->family;
+    if (page_level(word) == PGS_LEVEL_PINNED)
+        return true;
+    /* Zeros are had without one as quickly. */
+    if (family && !(word & PAGE_COPY) &&
+        page_is_as_origin(job->page, family->blank.origin_sum))
+        return false;
+    return budget_has(store, store->page_size + sizeof(struct frame)) ||
            page_is_ghost(store, word, clock_of(store));
 }
 
-int page_claim_hot(const struct job *job)
+/* Has a page, claimed, in a frame; a hit is noted. On error it is not claimed any more. */
+static int make_hot(const struct job *job)
 {
-    int error = page_claim_to_use(job);
-    if (error)
-        return error;
     if (page_load(job->page) & PAGE_HOT) {
         note_use(job);
         return PGS_OK;
     }
-    error = page_bring_in(job);
+    int error = page_bring_in(job);
     if (error)
         page_publish(job->store, job->page, 0, 0);
     return error;
 }
 
+int page_claim_hot(const struct job *job)
+{
+    int error = page_claim_to_use(job);
+    return error ? error : make_hot(job);
+}
+
+/* A page that is held by PAGE_READER, and is another by now, is let go. */
+static int end_if_moved(const struct job *job)
+{
+    if (job_is_current(job))
+        return PGS_OK;
+    page_end_read(job->page);
+    return PAGE_MOVED;
+}
+
 static int read_through(const struct job *job, uint64_t word, void *out)
 {
     pgs_store *store = job->store;
+    if (!job_is_current(job))
+        return end_if_moved(job);
     /* The clock is shared: it is paid at the end of the call. */
     uint64_t clock = clock_of(store) + ++job->worker->ticks_owed;
     int error = page_may_fault(job);
@@ -77,8 +99,10 @@ static int begin_hot_read(const struct job *job, bool *claimed_ret)
     *claimed_ret = false;
     while (!error && (word & PAGE_HOT) && !(word & PAGE_BUSY))
         if (page_swap(page, &word, word + PAGE_READER)) {
-            note_use(job);
-            return PGS_OK;
+            error = end_if_moved(job);
+            if (!error)
+                note_use(job);
+            return error;
         }
     *claimed_ret = true;
     return error ? error : page_claim_hot(job);
@@ -103,13 +127,35 @@ int page_compare(const struct job *job, void *expected)
     return error;
 }
 
-int page_read_part(const struct job *job, uint32_t offset, void *out, uint32_t size)
+/* A page that has no entry: zeros, got as from anywhere else. */
+static int read_nothing(const struct job *job, void *out, uint32_t size)
 {
+    const struct page *blank = &job->object->family->blank;
+    struct counters *counters = &job->worker->counters;
+    uint64_t word = page_load(blank);
+    int error = page_may_use(job, word);
+    if (!error)
+        error = page_may_fault(job);
+    bump(&counters->reads, 1);
+    if (error)
+        return error;
+    memset(out, 0, size);
+    job->worker->ticks_owed++;
+    bump(&counters->faults[PGS_SOURCE_ZERO], 1);
+    bump(&counters->level_faults[page_level(word)], 1);
+    return PGS_OK;
+}
+
+int page_read_part(const struct job *job, void *bytes)
+{
+    const struct part *part = bytes;
     bool claimed;
+    if (!job->page)
+        return read_nothing(job, part->out, part->size);
     int error = begin_hot_read(job, &claimed);
     if (error)
         return error;
-    memcpy(out, frame_bytes(job->store, job->page->frame) + offset, size);
+    memcpy(part->out, frame_bytes(job->store, job->page->frame) + part->offset, part->size);
     end_hot_read(job, claimed);
     return PGS_OK;
 }
@@ -118,6 +164,8 @@ static int read_page(const struct job *job, void *out, bool into_frame)
 {
     pgs_store *store = job->store;
     struct page *page = job->page;
+    if (!page)
+        return read_nothing(job, out, store->page_size);
     uint64_t word = page_load(page);
     bump(&job->worker->counters.reads, 1);
     for (;;) {
@@ -130,6 +178,8 @@ static int read_page(const struct job *job, void *out, bool into_frame)
         } else if (word & PAGE_HOT) {
             if (!page_swap(page, &word, word + PAGE_READER))
                 continue;
+            if (!job_is_current(job))
+                return end_if_moved(job);
             memcpy(out, frame_bytes(store, page->frame), store->page_size);
             note_use(job);
             page_end_read(page);
@@ -153,10 +203,24 @@ static int read_page(const struct job *job, void *out, bool into_frame)
     }
 }
 
+/* As call_do, which a hit would feel. */
+static int read_selected(struct call *call, uint64_t page_no, void *out, bool into_frame)
+{
+    int error;
+    do {
+        error = call_select(call, page_no);
+        if (!error && !call->job.page && into_frame)
+            error = slot_provide(&call->job);
+        if (!error)
+            error = read_page(&call->job, out, into_frame);
+    } while (error == PAGE_MOVED);
+    return error;
+}
+
 /* Has a page's entry on its way. */
 static void prefetch_entry(const struct job *job, uint64_t page_no)
 {
-    if (page_no < job->object->page_count)
+    if (job->object->pages && page_no < job->object->page_count)
         __builtin_prefetch(&job->object->pages[page_no]);
 }
 
@@ -164,7 +228,7 @@ static void prefetch_entry(const struct job *job, uint64_t page_no)
 static void prefetch_bytes(const struct job *job, uint64_t page_no)
 {
     const pgs_store *store = job->store;
-    if (page_no >= job->object->page_count)
+    if (!job->object->pages || page_no >= job->object->page_count)
         return;
     const struct page *page = &job->object->pages[page_no];
     uint64_t word = atomic_load_explicit(&page->word, memory_order_relaxed);
@@ -188,9 +252,7 @@ int pgs_read(pgs_store *store, uint32_t object, const uint64_t *page_nos, size_t
             prefetch_entry(&call.job, page_nos[i + ENTRIES_AHEAD]);
         if (i + 1 < count)
             prefetch_bytes(&call.job, page_nos[i + 1]);
-        error = call_select(&call, page_nos[i]);
-        if (!error)
-            error = read_page(&call.job, (unsigned char *)out + i * store->page_size,
+        error = read_selected(&call, page_nos[i], (unsigned char *)out + i * store->page_size,
                               flags & PGS_READ_INTO_FRAME);
         if (!call_note(&call, i, error))
             break;
@@ -217,6 +279,8 @@ static int write_page(const struct job *job, void *bytes)
     int error = page_claim_to_use(job);
     if (error)
         return error;
+    if (page_is_shared(job))
+        return page_break(job, bytes);
     uint64_t word = page_load(job->page);
     if (word & PAGE_HOT) {
         memcpy(frame_bytes(store, job->page->frame), bytes, store->page_size);
@@ -243,18 +307,24 @@ static int write_page(const struct job *job, void *bytes)
 int pgs_write(pgs_store *store, uint32_t object, const uint64_t *page_nos, size_t count,
               const void *in, int32_t *statuses_ret)
 {
-    return call_for_each(store, object, CALL_USES, page_nos, count, statuses_ret, write_page,
-                         (void *)(uintptr_t)in);
+    return call_for_each(store, object, CALL_USES, page_nos, count, statuses_ret,
+                         NEEDS_ENTRY, write_page, (void *)(uintptr_t)in);
 }
 
-int page_write_part(const struct job *job, uint32_t offset, const void *bytes, uint32_t size)
+int page_write_part(const struct job *job, void *bytes)
 {
-    if (size == job->store->page_size)
-        return write_page(job, (void *)(uintptr_t)bytes);
-    int error = page_claim_hot(job);
+    const struct part *part = bytes;
+    if (part->size == job->store->page_size)
+        return write_page(job, (void *)(uintptr_t)part->in);
+    int error = page_claim_to_use(job);
     if (error)
         return error;
-    memcpy(frame_bytes(job->store, job->page->frame) + offset, bytes, size);
+    if (page_is_shared(job))
+        return page_break(job, NULL);
+    error = make_hot(job);
+    if (error)
+        return error;
+    memcpy(frame_bytes(job->store, job->page->frame) + part->offset, part->in, part->size);
     now_dirty(job);
     return PGS_OK;
 }
@@ -268,9 +338,8 @@ int pgs_write_part(pgs_store *store, uint32_t object, uint64_t page_no, uint32_t
     int error = call_begin(&call, store, object, CALL_USES, 1, NULL);
     if (error)
         return error;
-    error = call_select(&call, page_no);
-    if (!error)
-        error = page_write_part(&call.job, offset, in, size);
+    struct part part = {.offset = offset, .size = size, .in = in};
+    error = call_do(&call, page_no, NEEDS_ENTRY, page_write_part, &part);
     call_note(&call, 0, error);
     return call_end(&call);
 }

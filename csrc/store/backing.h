@@ -58,6 +58,16 @@ static inline int backing_flush(const pgs_store *store, const struct pgs_backing
     return error;
 }
 
+static inline void backing_discard(const pgs_store *store, const struct pgs_backing *backing,
+                                   uint64_t page_no)
+{
+    struct backing_call call;
+    backing_call_begin(&call, store);
+    if (backing->discard)
+        backing->discard(backing->ctx, page_no, 1);
+    backing_call_end(&call);
+}
+
 static inline void backing_close(const pgs_store *store, const struct pgs_backing *backing)
 {
     struct backing_call call;

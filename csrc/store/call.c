@@ -4,15 +4,17 @@
 static int begin(struct call *call, pgs_store *store, uint32_t object, enum call_kind kind,
                  int32_t *statuses)
 {
-    *call = (struct call){.job = {.store = store, .object_no = object,
-                                  .object = object_of(store, object),
+    struct member *member = member_of(store, object);
+    *call = (struct call){.job = {.store = store, .member = member,
                                   .section = section_find(store)},
                           .statuses = statuses};
     struct section *section = call->job.section;
     if (section_in_backing(store))
         return PGS_E_REENTRY;
-    if (!call->job.object)
+    if (!member)
         return PGS_E_RANGE;
+    call->job.object = member->object;
+    call->job.object_no = member->object_no;
     if (section_is(section, PGS_SECTION_ATOMIC)) {
         /* What it may use is in frames, and needs no decoder. */
         call->job.worker = section->worker;
@@ -47,18 +49,31 @@ void call_refuse(struct call *call, size_t count, int error)
 bool call_has(const struct call *call, const uint64_t *page_nos, size_t count)
 {
     for (size_t i = 0; i < count; i++)
-        if (page_nos[i] >= call->job.object->page_count)
+        if (page_nos[i] >= member_pages(call->job.member))
             return false;
     return true;
 }
 
 int call_select(struct call *call, uint64_t page_no)
 {
-    if (page_no >= call->job.object->page_count)
+    if (page_no >= member_pages(call->job.member))
         return PGS_E_RANGE;
-    call->job.page_no = (uint32_t)page_no;
-    call->job.page = &call->job.object->pages[page_no];
+    job_select(&call->job, page_no);
     return PGS_OK;
+}
+
+int call_do(struct call *call, uint64_t page_no, enum page_need need, page_action *action,
+            void *bytes)
+{
+    int error;
+    do {
+        error = call_select(call, page_no);
+        if (!error && !call->job.page && need == NEEDS_ENTRY)
+            error = slot_provide(&call->job);
+        if (!error)
+            error = action(&call->job, bytes);
+    } while (error == PAGE_MOVED);
+    return error;
 }
 
 bool call_note(struct call *call, size_t i, int error)
@@ -83,27 +98,25 @@ int call_end(struct call *call)
     return call->first_error;
 }
 
-void call_run(struct call *call, const uint64_t *page_nos, size_t count, page_action *action,
-              void *bytes)
+void call_run(struct call *call, const uint64_t *page_nos, size_t count, enum page_need need,
+              page_action *action, void *bytes)
 {
     for (size_t i = 0; i < count; i++) {
         void *at = bytes ? (unsigned char *)bytes + i * call->job.store->page_size : NULL;
-        int error = call_select(call, page_nos[i]);
-        if (!error)
-            error = action(&call->job, at);
+        int error = call_do(call, page_nos[i], need, action, at);
         if (!call_note(call, i, error))
             break;
     }
 }
 
 int call_for_each(pgs_store *store, uint32_t object, enum call_kind kind,
-                  const uint64_t *page_nos, size_t count, int32_t *statuses, page_action *action,
-                  void *bytes)
+                  const uint64_t *page_nos, size_t count, int32_t *statuses, enum page_need need,
+                  page_action *action, void *bytes)
 {
     struct call call;
     int error = call_begin(&call, store, object, kind, count, statuses);
     if (error)
         return error;
-    call_run(&call, page_nos, count, action, bytes);
+    call_run(&call, page_nos, count, need, action, bytes);
     return call_end(&call);
 }

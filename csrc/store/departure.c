@@ -19,7 +19,7 @@ struct departure {
 static struct page *page_in_frame(pgs_store *store, uint32_t frame)
 {
     const struct frame *row = &store->frames[frame];
-    return &object_of(store, row->object)->pages[row->page_no];
+    return page_entry(object_of(store, row->object), row->page_no);
 }
 
 static bool has_stayed(const struct departure *departure, uint32_t frame)

@@ -5,16 +5,18 @@
 #include "store/backing.h"
 #include "store/call.h"
 
-static int flush_page(const struct job *job, uint64_t *written)
+static int flush_page(const struct job *job, void *written_ret)
 {
     pgs_store *store = job->store;
-    if (!(page_load(job->page) & PAGE_DIRTY))
+    uint64_t *written = written_ret;
+    if (!job->page || !(page_load(job->page) & PAGE_DIRTY))
         return PGS_OK;
-    page_claim(store, job->page);
+    int error = job_claim(job);
+    if (error)
+        return error;
     uint64_t word = page_load(job->page);
     const unsigned char *frame = word & PAGE_HOT ? frame_bytes(store, job->page->frame) : NULL;
     bool dirty = word & PAGE_DIRTY && !(frame && page_is_clean(job, frame));
-    int error = PGS_OK;
     if (dirty)
         error = frame ? page_write_back(job, frame, NULL) : page_write_back_copy(job);
     page_publish(store, job->page, 0, 0);
@@ -30,12 +32,11 @@ int pgs_flush(pgs_store *store, uint32_t object, uint64_t *written_ret)
     if (error)
         return error;
     const struct pgs_backing *backing = &call.job.object->backing;
+    uint64_t pages = member_pages(call.job.member);
     if (!backing->page_out)
         call_note(&call, 0, PGS_E_UNSUPPORTED);
-    for (uint64_t i = 0; backing->page_out && i < call.job.object->page_count; i++) {
-        call_select(&call, i);
-        call_note(&call, 0, flush_page(&call.job, written_ret));
-    }
+    for (uint64_t i = 0; backing->page_out && i < pages; i++)
+        call_note(&call, 0, call_do(&call, i, LOOKS, flush_page, written_ret));
     if (backing->page_out)
         call_note(&call, 0, backing_flush(store, backing));
     return call_end(&call);

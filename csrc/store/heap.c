@@ -75,14 +75,10 @@ static int object_open(pgs_heap *heap, const struct pgs_heap_params *params)
 {
     pgs_store *store = heap->store;
     uint64_t pages = heap->size_bytes / store->page_size;
-    int error = pgs_object_add(store, pages, 0, NULL, params->codec, &heap->object);
-    if (error) {
+    int error = pgs_anonymous_add(store, pages, params->level, NULL, params->codec,
+                                  &heap->object);
+    if (error)
         heap->object = UINT32_MAX;
-        return error;
-    }
-    uint8_t level = (uint8_t)params->level;
-    for (uint64_t i = 0; i < pages && !error; i++)
-        error = pgs_treat(store, heap->object, &i, &level, 1);
     return error;
 }
 

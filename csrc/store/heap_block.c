@@ -206,9 +206,13 @@ static int transfer_pages(pgs_heap *heap, uint64_t at, const struct transfer *tr
         uint64_t left = transfer->size - done;
         uint32_t offset = (uint32_t)((at + done) % page_size);
         uint32_t part = left < page_size - offset ? (uint32_t)left : page_size - offset;
-        call_select(&call, (at + done) / page_size);
-        error = transfer->out ? page_read_part(&call.job, offset, transfer->out + done, part)
-                              : page_write_part(&call.job, offset, transfer->in + done, part);
+        struct part bytes = {.offset = offset, .size = part};
+        if (transfer->out)
+            bytes.out = transfer->out + done;
+        else
+            bytes.in = transfer->in + done;
+        error = call_do(&call, (at + done) / page_size, transfer->out ? LOOKS : NEEDS_ENTRY,
+                        transfer->out ? page_read_part : page_write_part, &bytes);
         done += part;
     }
     call_note(&call, 0, error);

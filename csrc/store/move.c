@@ -16,7 +16,8 @@ static int page_in_page(const struct job *job, void *unused)
 int pgs_page_in(pgs_store *store, uint32_t object, const uint64_t *page_nos, size_t count,
                 int32_t *statuses_ret)
 {
-    return call_for_each(store, object, CALL_USES, page_nos, count, statuses_ret, page_in_page, NULL);
+    return call_for_each(store, object, CALL_USES, page_nos, count, statuses_ret,
+                         NEEDS_ENTRY, page_in_page, NULL);
 }
 
 /* Who asks for a page to be compressed wants it kept so: frames make room
@@ -64,9 +65,11 @@ static int leave_frame(const struct job *job)
 static int page_out_page(const struct job *job, void *unused)
 {
     (void)unused;
-    page_claim(job->store, job->page);
+    int error = job->page ? job_claim(job) : PGS_OK;
+    if (error || !job->page)
+        return error;
     uint64_t word = page_load(job->page);
-    int error = page_is_held(word) ? PGS_E_PINNED : PGS_OK;
+    error = page_is_held(word) ? PGS_E_PINNED : PGS_OK;
     if (!error && !(word & PAGE_COPY))
         make_room_from_frames(job);
     if (!error && (word & PAGE_HOT))
@@ -80,7 +83,8 @@ static int page_out_page(const struct job *job, void *unused)
 int pgs_page_out(pgs_store *store, uint32_t object, const uint64_t *page_nos, size_t count,
                  int32_t *statuses_ret)
 {
-    return call_for_each(store, object, CALL_MOVES, page_nos, count, statuses_ret, page_out_page, NULL);
+    return call_for_each(store, object, CALL_MOVES, page_nos, count, statuses_ret,
+                         LOOKS, page_out_page, NULL);
 }
 
 /* An encoder of a level of its own, paid for. */
@@ -127,7 +131,7 @@ int pgs_pack(pgs_store *store, uint32_t object, const uint64_t *page_nos, size_t
         return call_end(&call);
     }
     call.job.packer = &encoder;
-    call_run(&call, page_nos, count, page_out_page, NULL);
+    call_run(&call, page_nos, count, LOOKS, page_out_page, NULL);
     close_packer(&call.job, codec, &encoder);
     return call_end(&call);
 }
@@ -154,9 +158,11 @@ static int discard_page(const struct job *job, void *unused)
 {
     (void)unused;
     pgs_store *store = job->store;
-    page_claim(store, job->page);
+    int error = job->page ? job_claim(job) : PGS_OK;
+    if (error || !job->page)
+        return error;
     uint64_t word = page_load(job->page);
-    int error = page_is_held(word) ? PGS_E_PINNED : PGS_OK;
+    error = page_is_held(word) ? PGS_E_PINNED : PGS_OK;
     bool clean = word & PAGE_HOT ? !error && page_is_clean(job, frame_bytes(store, job->page->frame))
                                  : !(word & PAGE_DIRTY);
     if (!error && !clean)
@@ -172,14 +178,38 @@ static int discard_page(const struct job *job, void *unused)
 int pgs_discard(pgs_store *store, uint32_t object, const uint64_t *page_nos, size_t count,
                 int32_t *statuses_ret)
 {
-    return call_for_each(store, object, CALL_MOVES, page_nos, count, statuses_ret, discard_page, NULL);
+    return call_for_each(store, object, CALL_MOVES, page_nos, count, statuses_ret,
+                         LOOKS, discard_page, NULL);
 }
 
-/* What has no backing reads as zeros again; of what has one, the bytes are not to be had
- * back: they may have been written since. */
-static int forget_page(const struct job *job, uint64_t *forgotten)
+/* Anonymous memory: of a page that others have as well only this member's is given up. */
+static int forget_anonymous(const struct job *job)
 {
-    page_claim(job->store, job->page);
+    uint64_t word = page_load(job->page);
+    bool held = page_level(word) == PGS_LEVEL_PINNED || page_is_pinned_here(job);
+    if (held) {
+        page_publish(job->store, job->page, 0, 0);
+        return PGS_E_PINNED;
+    }
+    if (word & (PAGE_HOT | PAGE_COPY))
+        bump(&job->worker->counters.discards, 1);
+    page_give_up(job);
+    return PGS_OK;
+}
+
+/* Anonymous memory reads as zeros again; of what has an image behind it the bytes are not to
+ * be had back: they may have been written since. */
+static int forget_page(const struct job *job, void *counted)
+{
+    uint64_t *forgotten = counted;
+    int error = job->page ? job_claim(job) : PGS_OK;
+    if (error)
+        return error;
+    if (job->object->family) {
+        error = job->page ? forget_anonymous(job) : PGS_OK;
+        *forgotten += !error;
+        return error;
+    }
     uint64_t word = page_load(job->page);
     bool held = page_is_held(word);
     *forgotten += !held && !(word & PAGE_GONE);
@@ -189,7 +219,7 @@ static int forget_page(const struct job *job, uint64_t *forgotten)
             bump(&job->worker->counters.discards, 1);
     }
     page_publish(job->store, job->page, held ? 0 : PAGE_HOT | PAGE_DIRTY,
-                 !held && job->object->backing.page_in ? PAGE_GONE : 0);
+                 held ? 0 : PAGE_GONE);
     return held ? PGS_E_PINNED : PGS_OK;
 }
 
@@ -201,13 +231,18 @@ int pgs_forget(pgs_store *store, uint32_t object, uint64_t first_page_no, uint64
     int error = call_begin(&call, store, object, CALL_MOVES, 0, NULL);
     if (error)
         return error;
-    uint64_t pages = call.job.object->page_count;
+    const struct member *member = call.job.member;
+    uint64_t pages = member_pages(member), end = first_page_no + page_count;
     if (first_page_no > pages || page_count > pages - first_page_no)
         error = PGS_E_RANGE;
     call_note(&call, 0, error);
-    for (uint64_t i = 0; !error && i < page_count; i++) {
-        call_select(&call, first_page_no + i);
-        call_note(&call, 0, forget_page(&call.job, forgotten_ret));
+    uint64_t page_no = first_page_no, next;
+    for (; !error && page_no < end; page_no = next + 1) {
+        /* Those before it were never written: that is soon done. */
+        next = member_next(member, page_no, end);
+        *forgotten_ret += next - page_no;
+        if (next < end)
+            call_note(&call, 0, call_do(&call, next, LOOKS, forget_page, forgotten_ret));
     }
     return call_end(&call);
 }

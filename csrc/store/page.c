@@ -3,7 +3,7 @@
 
 #include <sched.h>
 
-#include "store/store_internal.h"
+#include "store/family.h"
 
 enum { SPINS = 200 }; /* a page-in takes a few microseconds: worth a short spin */
 
@@ -59,6 +59,20 @@ void page_claim(pgs_store *store, struct page *page)
     }
 }
 
+struct page *page_entry(const struct pgs_object *object, uint32_t page_no)
+{
+    return object->pages ? &object->pages[page_no] : table_page(&object->family->table, page_no);
+}
+
+int job_claim(const struct job *job)
+{
+    page_claim(job->store, job->page);
+    if (job_is_current(job))
+        return PGS_OK;
+    page_publish(job->store, job->page, 0, 0);
+    return PAGE_MOVED;
+}
+
 int page_may_use(const struct job *job, uint64_t word)
 {
     /* A held page is busy only while somebody copies: that is waited for. */
@@ -78,7 +92,9 @@ int page_claim_to_use(const struct job *job)
     if (!section_is(job->section, PGS_SECTION_ATOMIC)) {
         if (error)
             return error;
-        page_claim(job->store, page);
+        error = job_claim(job);
+        if (error)
+            return error;
         error = page_may_use(job, page_load(page) & ~PAGE_BUSY);
         if (error)
             page_publish(job->store, page, 0, 0);
@@ -92,6 +108,10 @@ int page_claim_to_use(const struct job *job)
     }
     while (!error && (page_load(page) & PAGE_READERS_MASK))
         relax();
+    if (!error && !job_is_current(job)) {
+        page_publish(job->store, page, 0, 0);
+        error = PAGE_MOVED;
+    }
     return error;
 }
 

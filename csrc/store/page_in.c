@@ -6,7 +6,7 @@
 #include <time.h>
 
 #include "store/backing.h"
-#include "store/store_internal.h"
+#include "store/family.h"
 
 uint64_t nanoseconds(const pgs_store *store)
 {
@@ -66,6 +66,14 @@ static int fetch_backing(const struct job *job, void *out, enum pgs_source *sour
     return error;
 }
 
+/* A page of anonymous memory that its backing was never given is zeros. */
+static bool backing_has(const struct job *job)
+{
+    const struct family *family = job->object->family;
+    return job->object->backing.page_in &&
+           !(family && page_is_as_origin(job->page, family->blank.origin_sum));
+}
+
 /* Gives the page's bytes from where they are; `word` is its state, which
  * cannot change: the page is claimed, or read-held. */
 int page_fetch(const struct job *job, uint64_t word, void *out)
@@ -73,7 +81,6 @@ int page_fetch(const struct job *job, uint64_t word, void *out)
     struct counters *counters = &job->worker->counters;
     enum pgs_source source = PGS_SOURCE_ZERO;
     uint64_t start = nanoseconds(job->store), bytes = 0;
-    bool has_backing = job->object->backing.page_in != NULL;
     int error = PGS_OK;
     if (word & PAGE_GONE)
         return PGS_E_GONE;
@@ -91,7 +98,7 @@ int page_fetch(const struct job *job, uint64_t word, void *out)
         bump(&counters->corrupt, 1);
     /* A clean page whose copy went bad is still whole in its backing. */
     if (!(word & PAGE_COPY) || (error && !(word & PAGE_DIRTY))) {
-        if (has_backing) {
+        if (backing_has(job)) {
             error = fetch_backing(job, out, &source, &bytes);
             if (error == PGS_E_CORRUPT)
                 bump(&counters->corrupt, 1);

@@ -12,7 +12,7 @@ enum { SAMPLES = 8, PASSED_MAX = 64, SETTLE_SAVES = 8 };
 
 static struct page *page_of(pgs_store *store, struct pool_key key)
 {
-    return &object_of(store, key.object)->pages[key.page_no];
+    return page_entry(object_of(store, key.object), key.page_no);
 }
 
 /* Whether the page's copy may be coded anew; that is tried once. */
@@ -75,7 +75,7 @@ static bool consider(void *ctx, struct pool_key key)
 {
     struct sample *sample = ctx;
     struct pgs_object *object = object_of(sample->store, key.object);
-    struct page *page = &object->pages[key.page_no];
+    struct page *page = page_entry(object, key.page_no);
     uint64_t word = page_load(page);
     if (!page_can_lose_copy(object, word) && !can_settle(object, word))
         return sample->taken == 0 || ++sample->passed < PASSED_MAX;

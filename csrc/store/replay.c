@@ -17,12 +17,14 @@ static uint32_t word_offset(uint32_t page_no, uint64_t event, uint32_t page_size
     return (uint32_t)(event % WORDS_WRITTEN) * spread + within;
 }
 
-static int touch(const struct job *job, bool writes, uint64_t event, unsigned char *expected)
+static int touch(struct call *call, uint32_t page_no, bool writes, uint64_t event,
+                 unsigned char *expected)
 {
     if (!writes)
-        return page_compare(job, expected);
-    uint32_t offset = word_offset(job->page_no, event, job->store->page_size);
-    int error = page_write_part(job, offset, &event, WORD_BYTES);
+        return call_do(call, page_no, NEEDS_ENTRY, page_compare, expected);
+    uint32_t offset = word_offset(page_no, event, call->job.store->page_size);
+    struct part part = {.offset = offset, .size = WORD_BYTES, .in = &event};
+    int error = call_do(call, page_no, NEEDS_ENTRY, page_write_part, &part);
     if (!error)
         memcpy(expected + offset, &event, WORD_BYTES);
     return error;
@@ -38,10 +40,8 @@ int pgs_replay(pgs_store *store, uint32_t object, const uint32_t *page_nos, cons
     if (error)
         return error;
     for (; i < count && !error; i++) {
-        error = call_select(&call, page_nos[i]);
-        if (!error)
-            error = touch(&call.job, kinds[i] == PGS_ACCESS_WRITE, first_event + i,
-                          (unsigned char *)shadow + (uint64_t)page_nos[i] * store->page_size);
+        error = touch(&call, page_nos[i], kinds[i] == PGS_ACCESS_WRITE, first_event + i,
+                      (unsigned char *)shadow + (uint64_t)page_nos[i] * store->page_size);
     }
     *done_ret = error ? i - 1 : i;
     call_note(&call, 0, error);

@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "store/family.h"
 #include "store/heap_internal.h"
 
 enum { PAGE_SIZE_MIN = 512, PAGE_SIZE_MAX = 65536 };
@@ -48,7 +49,9 @@ static int build(pgs_store *store, const struct pgs_store_params *params)
     store->frame_limit = frames < NO_FRAME ? (uint32_t)frames : NO_FRAME - 1;
     while (frames / BUDGET_GROWTH >> store->stamp_shift > STAMPS)
         store->stamp_shift++;
-    int error = pool_init(&store->pool, &owner, store->budget_limit, params->page_size);
+    int error = members_init(store);
+    if (!error)
+        error = pool_init(&store->pool, &owner, store->budget_limit, params->page_size);
     uint64_t tables = sizeof *store + pool_metadata_bytes(&store->pool);
     if (!error && !budget_charge(store, tables))
         error = PGS_E_BUDGET;
@@ -102,9 +105,14 @@ void pgs_store_close(pgs_store *store)
             continue;
         if (object->backing.close)
             object->backing.close(object->backing.ctx);
+        family_free(object->family);
         free(object->pages);
         free(object);
     }
+    for (uint32_t i = 0; i < store->member_end; i++)
+        if (member_of(store, i))
+            member_free(store, member_of(store, i));
+    members_deinit(store);
     workers_close(store);
     encoders_close(store);
     evict_close(store->queue);

@@ -21,6 +21,7 @@
 enum {
     MIN_FRAMES = 8,    /* fewer, and one access could need more than there are */
     MAX_OBJECTS = 1024,
+    MAX_MEMBERS = 65536, /* numbers of objects: forks share a table of pages */
     MAX_WORKERS = 32,  /* calls under way at once; further ones wait */
     WORKER_DECODERS = 4,
     OBJECT_CODECS = 2,
@@ -33,13 +34,20 @@ enum {
     BUDGET_GROWTH = 8
 };
 
+struct family;
+struct member;
+
+/* A table of pages with one backing, by whose number rows and keys know it. Outside, a
+ * number of an object stands for a member (family.h). */
 struct pgs_object {
-    uint64_t page_count;
+    uint64_t page_count; /* when it was added */
     uint64_t base_address;
     struct pgs_backing backing; /* struct_size 0: none */
     uint64_t backing_bytes;     /* of RAM that it takes */
     const pgs_codec *codecs[OBJECT_CODECS]; /* by effort; NULL where it has none */
-    struct page *pages;
+    struct page *pages;     /* NULL: it is in the family's table */
+    bool anonymous;         /* clean means zeros; it may be forked and resized */
+    struct family *family;  /* if so */
 };
 
 /* Counters of one worker: only its thread adds, statistics read. */
@@ -93,6 +101,7 @@ struct pgs_store {
     unsigned char *arena;
     struct frame *frames;
     struct evict_queue *queue;
+    struct member *_Atomic *members;
     uint32_t frame_limit;
     _Atomic uint32_t encoder_count; /* only grows; those before are complete */
     uint64_t budget_limit; /* what set_budget may reach */
@@ -116,6 +125,7 @@ struct pgs_store {
     _Atomic uint64_t reclaimable; /* objects of the pool that reclaim may drop */
     pthread_mutex_t object_lock; /* objects come and go, the budget moves */
     struct pgs_object *_Atomic objects[MAX_OBJECTS];
+    uint32_t member_hint, member_end; /* the first number that may be free; behind all in use */
     struct lock_order lock_order;
     struct pgs_heap *heaps;      /* that are open */
     struct worker workers[MAX_WORKERS];
@@ -168,12 +178,17 @@ struct job {
     pgs_store *store;
     struct worker *worker;
     struct pgs_object *object;
-    struct page *page;
+    struct page *page;     /* NULL: it has no entry yet (slot_provide) */
+    struct member *member; /* whose page it is; NULL where that is not asked */
     struct section *section; /* what its thread has promised here, or NULL */
     struct encoder *packer; /* to be used instead of the store's own, or NULL */
     uint32_t object_no;
-    uint32_t page_no;
+    uint32_t page_no;     /* in its table */
+    uint32_t member_page; /* its number in its member */
 };
+
+/* The entry of a page that has one. */
+struct page *page_entry(const struct pgs_object *object, uint32_t page_no);
 
 /* page.c: waiting for a page */
 void page_await(pgs_store *store, struct page *page);
@@ -182,6 +197,8 @@ void page_claim(pgs_store *store, struct page *page);
  * one that is in its frame, and not on its way. */
 int page_may_use(const struct job *job, uint64_t word);
 int page_claim_to_use(const struct job *job);
+/* Claims the job's page; PAGE_MOVED (family.h), and not claimed, where it is another by now. */
+int job_claim(const struct job *job);
 void page_publish(pgs_store *store, struct page *page, uint64_t clear, uint64_t set);
 
 /* budget.c */
@@ -244,10 +261,16 @@ int page_may_fault(const struct job *job);
 int page_bring_in(const struct job *job);
 void page_install(const struct job *job, uint32_t frame, bool ghost);
 
-/* pin.c: counts a claimed page's frame as held, and has the page in it, unless it is
+/* pin.c: counts one more frame as held, if enough remain beside it; it is to be released */
+bool hold_one(const struct job *job);
+/* counts a claimed page's frame as held, and has the page in it, unless it is
  * held already; and the other way round */
 int page_hold(const struct job *job);
 void page_release(pgs_store *store);
+
+/* treat.c: a byte of enum pgs_treatment as bits of a page's word */
+bool is_treatment(uint8_t treatment);
+uint64_t treatment_bits(uint8_t treatment);
 
 /* move.c: the page is claimed */
 void page_empty(const struct job *job);

@@ -17,13 +17,13 @@ static unsigned effort_of(uint8_t treatment)
     return treatment / PGS_TREAT_EFFORT & 3;
 }
 
-static bool is_treatment(uint8_t treatment)
+bool is_treatment(uint8_t treatment)
 {
     return treatment < PGS_TREAT_END && effort_of(treatment) < PGS_EFFORT_COUNT &&
            (treatment & PGS_TREAT_LEVEL_MASK) < PGS_LEVEL_COUNT;
 }
 
-static uint64_t word_bits(uint8_t treatment)
+uint64_t treatment_bits(uint8_t treatment)
 {
     uint64_t level = treatment & PGS_TREAT_LEVEL_MASK;
     uint64_t effort = effort_of(treatment);
@@ -50,7 +50,7 @@ static void set_bits(const struct job *job, uint8_t treatment)
     struct page *page = job->page;
     uint64_t before = page_load(page), after;
     do
-        after = (before & ~mask) | word_bits(treatment);
+        after = (before & ~mask) | treatment_bits(treatment);
     while (!page_swap(page, &before, after));
     recount(job, before, after);
 }
@@ -85,15 +85,28 @@ static int treat(const struct job *job, uint8_t treatment)
     return PGS_OK;
 }
 
-static int claim_and_treat(struct call *call, uint64_t page_no, uint8_t treatment,
-                           uint8_t *old_ret)
+struct change {
+    uint8_t from, to;
+};
+
+/* A page that others have as well is treated for all of them. */
+static int claim_and_treat(const struct job *job, void *changed)
 {
-    const struct job *job = &call->job;
-    call_select(call, page_no);
-    page_claim(job->store, job->page);
-    *old_ret = treatment_of(page_load(job->page));
-    int error = treat(job, treatment);
+    struct change *change = changed;
+    int error = job_claim(job);
+    if (error)
+        return error;
+    change->from = treatment_of(page_load(job->page));
+    error = treat(job, change->to);
     page_publish(job->store, job->page, 0, 0);
+    return error;
+}
+
+static int treat_one(struct call *call, uint64_t page_no, uint8_t treatment, uint8_t *old_ret)
+{
+    struct change change = {.to = treatment};
+    int error = call_do(call, page_no, NEEDS_ENTRY, claim_and_treat, &change);
+    *old_ret = change.from;
     return error;
 }
 
@@ -114,14 +127,14 @@ static int treat_all(struct call *call, const uint64_t *page_nos, const uint8_t 
         error = PGS_E_RANGE;
     for (; !error && done < count; done++)
         if (pins(treatments[done]))
-            error = claim_and_treat(call, page_nos[done], treatments[done], &old[done]);
+            error = treat_one(call, page_nos[done], treatments[done], &old[done]);
     if (error && done > 0)
         for (done--; done > 0; done--)
             if (pins(treatments[done - 1]))
-                claim_and_treat(call, page_nos[done - 1], old[done - 1], &unused);
+                treat_one(call, page_nos[done - 1], old[done - 1], &unused);
     for (size_t i = 0; !error && i < count; i++)
         if (!pins(treatments[i]))
-            error = claim_and_treat(call, page_nos[i], treatments[i], &unused);
+            error = treat_one(call, page_nos[i], treatments[i], &unused);
     free(old);
     return error;
 }

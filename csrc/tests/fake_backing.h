@@ -29,7 +29,7 @@ struct fake {
     uint32_t page_size;
     _Atomic int fault;
     _Atomic uint64_t fault_page; /* UINT64_MAX: every page */
-    _Atomic uint64_t page_ins, page_outs, closes;
+    _Atomic uint64_t page_ins, page_outs, discards, closes;
 };
 
 static inline enum fake_fault fake_fault_at(struct fake *fake, uint64_t page_no)
@@ -79,6 +79,15 @@ static inline int fake_page_out(void *ctx, uint64_t page_no, const void *page)
     }
 }
 
+static inline int fake_discard(void *ctx, uint64_t first_page_no, uint64_t page_count)
+{
+    struct fake *fake = ctx;
+    /* Nobody is to ask for these bytes again. */
+    memset(fake->bytes + first_page_no * fake->page_size, 0xA5, page_count * fake->page_size);
+    atomic_fetch_add(&fake->discards, page_count);
+    return PGS_OK;
+}
+
 static inline void fake_close(void *ctx)
 {
     atomic_fetch_add(&((struct fake *)ctx)->closes, 1);
@@ -90,6 +99,7 @@ static inline struct pgs_backing fake_backing(struct fake *fake, int writable)
                                 .ctx = fake,
                                 .page_in = fake_page_in,
                                 .page_out = writable ? fake_page_out : NULL,
+                                .discard = writable ? fake_discard : NULL,
                                 .close = fake_close};
 }
 

@@ -666,7 +666,7 @@ static void *free_it(void *ctx)
 static void slow_free_begin(struct slow_free *slow, uint64_t page_no)
 {
     uint64_t frees = heap_stats(slow->heap).frees;
-    slow->page = &object_of(slow->store, pgs_heap_object(slow->heap))->pages[page_no];
+    slow->page = page_entry(object_of(slow->store, pgs_heap_object(slow->heap)), (uint32_t)page_no);
     page_claim(slow->store, slow->page);
     CHECK_EQ(pthread_create(&slow->thread, NULL, free_it, slow), 0);
     while (heap_stats(slow->heap).frees == frees)
@@ -690,7 +690,7 @@ static void *alloc_all(void *ctx)
 static void three_frees_overlap(pgs_store *store, pgs_heap *heap)
 {
     struct slow_free first = {.store = store, .heap = heap}, third = first;
-    struct page *between = &object_of(store, pgs_heap_object(heap))->pages[1];
+    struct page *between = page_entry(object_of(store, pgs_heap_object(heap)), 1);
     unsigned char bytes[4 * PAGE];
     memset(bytes, 0x77, sizeof bytes);
     first.block = alloc(heap, PAGE + PAGE / 2);

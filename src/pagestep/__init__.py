@@ -41,6 +41,8 @@ from pagestep.codecs.errors import (
     WouldFault,
 )
 from pagestep.store import (
+    Anonymous,
+    AnonymousStats,
     Explanation,
     Image,
     Level,
@@ -75,6 +77,8 @@ from pagestep.store import (
 
 __all__ = [
     "AbsentPage",
+    "Anonymous",
+    "AnonymousStats",
     "BackingFull",
     "BackingInUse",
     "BackingLost",

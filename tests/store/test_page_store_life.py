@@ -58,6 +58,7 @@ USES: dict[str, Callable[[PageStore], Any]] = {
     "set_ram": lambda s: s.set_ram("8MiB"),
     "stats": lambda s: s.stats(),
     "core": lambda s: s.core,
+    "anonymous": lambda s: s.anonymous(4),
     "paged_pool": lambda s: s.paged_pool("64KiB"),
     "nonpaged_pool": lambda s: s.nonpaged_pool("64KiB"),
 }
@@ -79,7 +80,9 @@ def test_every_use_after_close_raises(use: str) -> None:
 
 def test_no_public_method_is_missing_above() -> None:
     public = {name for name in dir(PageStore) if not name.startswith("_")}
-    assert public - {"open", "close", "object_no"} == {use.split()[0] for use in USES} - {"write a"}
+    assert public - {"open", "close", "object_no", "image"} == {use.split()[0] for use in USES} - {
+        "write a"
+    }
 
 
 def test_close_closes_what_open_opened(tmp_path: Path) -> None:

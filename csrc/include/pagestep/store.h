@@ -165,7 +165,12 @@ struct pgs_stats {
     uint64_t hot_pages;
     uint64_t compressed_pages; /* in the pool and in no frame */
     uint64_t same_pages;       /* same-filled and in no frame */
-    uint64_t absent_pages;     /* only their backing has them */
+    uint64_t absent_pages;     /* only their backing has them, or they are zeros */
+    uint64_t shared_pages;     /* of objects that have a page together with another, which
+                                  is counted there; with the four above all pages */
+    uint64_t shared_bytes;     /* of frames and of stored bytes: pages of several objects,
+                                  each counted once */
+    uint64_t private_bytes;    /* pages of one object */
     uint64_t dirty_pages;
     uint64_t pinned_pages;
     uint64_t reads;            /* pages read, hits and faults */
@@ -220,18 +225,63 @@ int pgs_store_set_budget(pgs_store *store, uint64_t budget_bytes);
 int pgs_object_add(pgs_store *store, uint64_t page_count, uint64_t base_address,
                    const struct pgs_backing *backing, const pgs_codec *codec, uint32_t *object_ret);
 
+/* Adds anonymous memory, whose pages are treated so until pgs_treat says otherwise
+ * (enum pgs_treatment; not PGS_LEVEL_PINNED). A page that was never written takes no RAM, and
+ * no entry of the page table where none of its 128 neighbours was. `backing`, or
+ * NULL, is where pages go when RAM is short: it is asked for no page that it was not
+ * given, and its page numbers are the store's own, which can exceed page_count once there are
+ * forks. Errors: those of pgs_object_add. */
+int pgs_anonymous_add(pgs_store *store, uint64_t page_count, uint32_t treatment,
+                      const struct pgs_backing *backing, const pgs_codec *codec,
+                      uint32_t *object_ret);
+
+/* Forks anonymous memory: a new object, *object_ret, has the same bytes. Pages are shared
+ * until one side writes to them, and each has its RAM as long as any object has it,
+ * whatever the order in which they go. It is one moment of the object, whatever others
+ * write to it meanwhile. It costs 4 bytes a page, and takes as long as these take to copy. Pages
+ * keep their treatment; pins stay with who made them. Where an object pins or views a page
+ * that it shares it first gets one of its own; of one that was pinned before the fork the others
+ * do when it is written, so that views stay.
+ * Errors: PGS_E_UNSUPPORTED (not anonymous), PGS_E_RANGE, PGS_E_NOMEM, PGS_E_BUDGET,
+ * PGS_E_INVALID (65,536 objects are there). */
+int pgs_object_fork(pgs_store *store, uint32_t object, uint32_t *object_ret);
+
+/* Gives anonymous memory another number of pages. What is beyond it is given up; new pages
+ * read as zeros. Errors: PGS_E_PINNED (a page beyond it is pinned: nothing has changed),
+ * PGS_E_UNSUPPORTED (not anonymous), PGS_E_RANGE, PGS_E_INVALID,
+ * PGS_E_NOMEM, PGS_E_BUDGET. */
+int pgs_object_resize(pgs_store *store, uint32_t object, uint64_t page_count);
+
+/* What one object has. */
+struct pgs_object_stats {
+    uint64_t page_count;
+    uint64_t hot_pages;
+    uint64_t compressed_pages; /* in the pool and in no frame */
+    uint64_t same_pages;       /* same-filled and in no frame */
+    uint64_t absent_pages;     /* only its backing has them, or they are zeros */
+    uint64_t shared_pages;     /* of those that are not absent: others have them too */
+    uint64_t shared_bytes;     /* RAM of these: frames and stored bytes */
+    uint64_t private_bytes;    /* RAM of those that it has alone */
+    uint64_t member_count;     /* objects of its family: itself, and what forks made */
+};
+
+/* Takes a snapshot of it. Errors: PGS_E_RANGE, PGS_E_ATOMIC, PGS_E_REENTRY. */
+int pgs_object_stats(pgs_store *store, uint32_t object, struct pgs_object_stats *stats_ret);
+
 /* Gives an object a second codec, denser than the first; it must outlive the store. No
  * other call on the object may be under way. Errors: PGS_E_INVALID (it has a second, or
  * no first, or this is the first), PGS_E_NOMEM, PGS_E_BUDGET. */
 int pgs_object_add_codec(pgs_store *store, uint32_t object, const pgs_codec *codec);
 
-/* Drops an object with all its pages and closes its backing. No other call on
- * the object may be under way. PGS_E_PINNED where a page is pinned. */
+/* Drops an object with all its pages, but for those that its forks have, and with the last
+ * of these closes its backing. No other call on the object may be under way. PGS_E_PINNED
+ * where it pins a page. */
 int pgs_object_remove(pgs_store *store, uint32_t object);
 
 /* Says how pages are treated from now on, which at first is PGS_LEVEL_NORMAL and
  * PGS_EFFORT_SETTLING: page page_nos[i] as treatments[i], all or
- * none. A page must not be named twice. One that becomes PGS_LEVEL_PINNED is paged in at
+ * none. A page must not be named twice; where
+ * forks share it it is treated so for all of them. One that becomes PGS_LEVEL_PINNED is paged in at
  * once and held, before any other is let go; where one cannot be, nothing is changed. Errors: PGS_E_INVALID (no such treatment), PGS_E_RANGE,
  * PGS_E_NOMEM, PGS_E_BUDGET, and those of pgs_read. */
 int pgs_treat(pgs_store *store, uint32_t object, const uint64_t *page_nos,
@@ -268,7 +318,8 @@ int pgs_page_in(pgs_store *store, uint32_t object, const uint64_t *page_nos, siz
                 int32_t *statuses_ret);
 
 /* Compresses pages and frees their frames; pages that are absent are read and
- * compressed. Clean hot pages of level EAGER or STEP_ON_IT are dropped. Errors of a page: PGS_E_PINNED, PGS_E_BUDGET, and those of
+ * compressed, but for anonymous ones that were never written. Clean hot pages of level
+ * EAGER or STEP_ON_IT are dropped. Errors of a page: PGS_E_PINNED, PGS_E_BUDGET, and those of
  * pgs_read. Statuses as pgs_read. */
 int pgs_page_out(pgs_store *store, uint32_t object, const uint64_t *page_nos, size_t count,
                  int32_t *statuses_ret);
@@ -293,7 +344,8 @@ int pgs_discard(pgs_store *store, uint32_t object, const uint64_t *page_nos, siz
 int pgs_flush(pgs_store *store, uint32_t object, uint64_t *written_ret);
 
 /* Gives up the bytes of a run of pages; they take neither a frame nor room in the pool
- * afterwards. Pages of an anonymous object then read as zeros; pages with a backing are
+ * afterwards. Pages of an anonymous object then read as zeros, and are treated as they were
+ * when it was added; other objects that have them keep them. Pages of an image are
  * PGS_E_GONE until they are written whole. *forgotten_ret is how many were given up.
  * Errors: PGS_E_RANGE; PGS_E_PINNED where pages were held and kept their bytes; all
  * others are given up. */
@@ -304,7 +356,7 @@ int pgs_forget(pgs_store *store, uint32_t object, uint64_t first_page_no, uint64
  * pgs_read, and PGS_E_BUDGET. */
 int pgs_pin(pgs_store *store, uint32_t object, const uint64_t *page_nos, size_t count);
 
-/* Takes back one pin of each page. PGS_E_INVALID where one is not pinned: none is
+/* Takes back one pin of each page. PGS_E_INVALID where this object does not pin one: none is
  * taken back, unless a page is named more often than it is pinned. */
 int pgs_unpin(pgs_store *store, uint32_t object, const uint64_t *page_nos, size_t count);
 

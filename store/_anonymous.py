@@ -1,0 +1,276 @@
+# SPDX-License-Identifier: MIT
+"""Memory that no file stands behind: zeros until written, and forked by copy on write."""
+
+from __future__ import annotations
+
+import operator
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from pagestep.codecs.errors import Closed, InvalidArgument
+
+from ._binding import PageFrame, check, ffi, lib, page_number_array
+from ._pages import Pages
+from ._where import Where
+
+__all__ = ["Anonymous", "AnonymousStats", "Host", "add_anonymous"]
+
+_PAGES_MAX = 2**32 - 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Host:
+    """What anonymous memory needs of its store.
+
+    Attributes:
+        core: The ``pgs_store *``.
+        kept: What the core uses; empty when that is closed.
+        page_size: Bytes of a page.
+        frame: Room for one page.
+        explain: Raises an error that needs more than its code to be told.
+        adopt: Has the memory closed when the store is.
+    """
+
+    core: Any
+    kept: list[Any]
+    page_size: int
+    frame: PageFrame
+    explain: Callable[[int], None]
+    adopt: Callable[[Anonymous], None]
+
+
+@dataclass(frozen=True)
+class AnonymousStats:
+    """What anonymous memory takes now.
+
+    Attributes:
+        page_count: Its pages: those in frames, compressed, same-filled and absent.
+        hot_pages: Pages in frames.
+        compressed_pages: Pages in the compressed pool, and in no frame.
+        same_pages: Same-filled pages in no frame; they take no bytes.
+        absent_pages: Pages that are zeros, or that only its backing has.
+        shared_pages: Of those that are not absent, pages that others have too.
+        shared_bytes: RAM of these. What several forks share is counted by each.
+        private_bytes: RAM of the pages that it has alone: what closing it gives back.
+        member_count: How many share pages with it by forks, itself included.
+    """
+
+    page_count: int
+    hot_pages: int
+    compressed_pages: int
+    same_pages: int
+    absent_pages: int
+    shared_pages: int
+    shared_bytes: int
+    private_bytes: int
+    member_count: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return everything as plain numbers, ready for JSON."""
+        return asdict(self)
+
+
+_STATS = list(AnonymousStats.__dataclass_fields__)
+
+
+class Anonymous(Pages):
+    """Pages that read as zeros until written. Made by ``PageStore.anonymous`` and by ``fork``.
+
+    Every method may be called from any thread; ``close`` lets calls that are under way, and
+    views, end first.
+
+    Attributes:
+        page_count: Number of pages.
+        page_size: Bytes of a page.
+        object_no: The number that it has in the C interface.
+        name: What messages call it.
+    """
+
+    def __init__(self, host: Host, object_no: int, page_count: int) -> None:
+        """Stand for an object of the core, which is this one's to remove."""
+        self.page_count = page_count
+        self.page_size = host.page_size
+        self.object_no = object_no
+        self.name = f"anonymous memory {object_no}"
+        self._host = host
+        self._resizing = threading.Lock()
+        self._object = object_no
+        self._local = host.frame
+        self._kept = host.kept
+        # The same store by another name: with its last user the object goes, before the store.
+        core = host.core
+        self._handle = ffi.gc(ffi.cast("pgs_store *", core), _remover(core, object_no, self._kept))
+        host.adopt(self)
+
+    def close(self) -> None:
+        """Give up its pages, but for those that forks have. A second call does nothing.
+
+        In an atomic section, which must not wait, its RAM is given back with the store only.
+        """
+        self._handle = None
+
+    def __repr__(self) -> str:
+        """Say which it is, and how large."""
+        state = "closed" if self._handle is None else f"{self.page_count} pages"
+        return f"<{self.name}: {state}>"
+
+    @property
+    def core(self) -> Any:
+        """The ``pgs_store *`` it lives in, for those who call the C interface beside this one."""
+        return self._core()
+
+    # -- forks --------------------------------------------------------------------------
+
+    def fork(self) -> Self:
+        """Return memory with the same bytes. Pages are shared until one side writes to them.
+
+        It is one moment of this memory, even while other threads write to it. Levels are
+        inherited. Each page takes RAM once, as long as anybody has it, whoever is closed first.
+        It costs 4 bytes of metadata for each page, and no copy of any.
+
+        Raises:
+            BudgetExceeded: The budget has no room for these.
+            InAtomicSection: This thread is in an atomic section.
+        """
+        number = ffi.new("uint32_t *")
+        with self._resizing:
+            pages = self.page_count
+            code = lib.pgs_object_fork(self._core(), self._object, number)
+        if code == lib.PGS_E_INVALID:
+            raise InvalidArgument(f"{self.name} cannot be forked: the store has 65,536 objects")
+        self._check(code, f"{self.name} cannot be forked")
+        return type(self)(self._host, int(number[0]), pages)
+
+    def resize(self, pages: int) -> None:
+        """Change the number of pages. New ones are zeros; what is beyond the end is given up.
+
+        Raises:
+            PinnedPage: A page beyond the new end is pinned by a view; nothing is changed.
+            BudgetExceeded: A fork, or what was forked, has no room to refer to so many.
+        """
+        count = _checked(pages)
+        with self._resizing:
+            code = lib.pgs_object_resize(self._core(), self._object, count)
+            self._check(code, f"{self.name} cannot be resized to {count} pages")
+            self.page_count = count
+
+    def discard(self, where: Where) -> None:
+        """Give up pages' bytes: they read as zeros then, and take no RAM. Forks keep theirs.
+
+        Args:
+            where: A page number, or a range or sequence of them.
+
+        Raises:
+            PinnedPage: A view pins one; it is kept. All others are given up.
+        """
+        core = self._core()
+        forgotten = ffi.new("uint64_t *")
+        failed: tuple[int, range] | None = None
+        for run in self._runs(where):
+            code = lib.pgs_forget(core, self._object, run.start, len(run), forgotten)
+            if code and failed is None:
+                failed = code, run
+        if failed:
+            code, run = failed
+            pages = f"page {run.start}" if len(run) == 1 else f"pages {run.start} to {run.stop - 1}"
+            self._check(code, f"{pages} of {self.name} cannot all be discarded")
+
+    def stats(self) -> AnonymousStats:
+        """Take a snapshot of what it takes."""
+        raw = ffi.new("struct pgs_object_stats *")
+        self._check(
+            lib.pgs_object_stats(self._core(), self._object, raw),
+            f"statistics of {self.name} cannot be taken",
+        )
+        return AnonymousStats(**{name: int(getattr(raw, name)) for name in _STATS})
+
+    # -- what its pages are -------------------------------------------------------------
+
+    def _core(self) -> Any:
+        handle = self._handle
+        if handle is None:
+            raise Closed(f"{self.name} is closed, or its store is; make another")
+        return handle
+
+    def _pages(self, where: Where) -> npt.NDArray[np.uint64]:
+        if isinstance(where, str):
+            raise InvalidArgument(f"{where!r}: {self.name} has no names; say which pages by number")
+        if isinstance(where, int | np.integer):
+            return page_number_array([self._page_no(int(where))])
+        return page_number_array(where)
+
+    def _runs(self, where: Where) -> Iterator[range]:
+        """Yield the pages that a caller means as runs, in rising order."""
+        if isinstance(where, range) and where.step == 1:
+            # It may be the whole of a very large memory.
+            if len(where):
+                self._page_no(where.start)
+                self._page_no(where.stop - 1)
+                yield where
+            return
+        numbers = np.unique(self._pages(where))
+        for run in np.split(numbers, np.flatnonzero(np.diff(numbers) != 1) + 1):
+            if run.size:
+                first, last = int(run[0]), int(run[-1])
+                self._page_no(first)
+                self._page_no(last)
+                yield range(first, last + 1)
+
+    def _page_name(self, page_no: int) -> str:
+        return f"page {page_no} of {self.name}"
+
+    def _explain(self, code: int) -> None:
+        self._host.explain(code)
+
+
+def add_anonymous(host: Host, pages: int, treatment: int, codec: Any) -> Anonymous:
+    """Add anonymous memory to a store.
+
+    Args:
+        host: Where it lives.
+        pages: How many.
+        treatment: How they are treated, as ``pgs_treat`` has it.
+        codec: The ``pgs_codec *`` of its compressed pages.
+
+    Raises:
+        BudgetExceeded: The budget has no room for it.
+        InvalidArgument: ``pages`` is out of range.
+    """
+    count = _checked(pages)
+    number = ffi.new("uint32_t *")
+    code = lib.pgs_anonymous_add(host.core, count, treatment, ffi.NULL, codec, number)
+    if code == lib.PGS_E_INVALID:
+        raise InvalidArgument(
+            "no more anonymous memory: a store has at most 1,024 that are no fork; close some"
+        )
+    host.explain(code)
+    check(code, f"anonymous memory of {count} pages does not go into the store")
+    return Anonymous(host, int(number[0]), count)
+
+
+def _checked(pages: int) -> int:
+    count = operator.index(pages)
+    if not 1 <= count <= _PAGES_MAX:
+        raise InvalidArgument(f"pages is {pages!r}: anonymous memory has 1 to {_PAGES_MAX} pages")
+    return count
+
+
+def _remover(core: Any, object_no: int, open_store: list[Any]) -> Callable[[Any], None]:
+    """Return what removes an object, and keeps its store alive until then.
+
+    Where both are part of one cycle of garbage the store may go first nevertheless, with all
+    its objects, and has emptied ``open_store`` then.
+    """
+    kept = [core]
+
+    def remove(_: Any) -> None:
+        if open_store:
+            lib.pgs_object_remove(core, object_no)
+        kept.clear()
+
+    return remove
