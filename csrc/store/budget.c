@@ -103,18 +103,16 @@ int pgs_store_set_budget(pgs_store *store, uint64_t budget_bytes)
     uint64_t old = load(&store->budget_bytes);
     if (budget_bytes > store->budget_limit)
         return PGS_E_INVALID;
-    int error = section_may_page(store);
+    struct worker *worker;
+    int error = change_begin(store, &worker);
     if (error)
         return error;
-    pthread_mutex_lock(&store->object_lock);
-    struct worker *worker = worker_take(store);
     atomic_store(&store->budget_bytes, budget_bytes);
     while (!error && load(&store->used_bytes) > budget_bytes)
         if (!shrink_once(store, worker))
             error = PGS_E_BUDGET;
     if (error)
         atomic_store(&store->budget_bytes, old);
-    worker_give(worker);
-    pthread_mutex_unlock(&store->object_lock);
+    change_end(store, worker);
     return error;
 }

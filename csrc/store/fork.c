@@ -129,11 +129,10 @@ static int fork_member(pgs_store *store, struct worker *worker, struct member *f
 
 int pgs_object_fork(pgs_store *store, uint32_t object, uint32_t *object_ret)
 {
-    int error = section_may_page(store);
+    struct worker *worker;
+    int error = change_begin(store, &worker);
     if (error)
         return error;
-    pthread_mutex_lock(&store->object_lock);
-    struct worker *worker = worker_take(store);
     struct member *from = member_of(store, object);
     if (!from)
         error = PGS_E_RANGE;
@@ -141,7 +140,6 @@ int pgs_object_fork(pgs_store *store, uint32_t object, uint32_t *object_ret)
         error = PGS_E_UNSUPPORTED;
     else
         error = fork_member(store, worker, from, object_ret);
-    worker_give(worker);
-    pthread_mutex_unlock(&store->object_lock);
+    change_end(store, worker);
     return error;
 }

@@ -116,11 +116,10 @@ static int add(pgs_store *store, const struct pgs_object *shape, uint8_t treatme
         return PGS_E_INVALID;
     if (codec && pgs_codec_page_size(codec) != store->page_size)
         return PGS_E_INVALID;
-    int error = section_may_page(store);
+    struct worker *worker;
+    int error = change_begin(store, &worker);
     if (error)
         return error;
-    pthread_mutex_lock(&store->object_lock);
-    struct worker *worker = worker_take(store);
     struct pgs_object *object = NULL;
     struct member *member;
     uint32_t object_no;
@@ -140,8 +139,7 @@ static int add(pgs_store *store, const struct pgs_object *shape, uint8_t treatme
             object_free(store, object);
         }
     }
-    worker_give(worker);
-    pthread_mutex_unlock(&store->object_lock);
+    change_end(store, worker);
     return error;
 }
 
@@ -179,11 +177,10 @@ int pgs_anonymous_add(pgs_store *store, uint64_t page_count, uint32_t treatment,
 
 int pgs_object_add_codec(pgs_store *store, uint32_t number, const pgs_codec *codec)
 {
-    int error = section_may_page(store);
+    struct worker *worker;
+    int error = change_begin(store, &worker);
     if (error)
         return error;
-    pthread_mutex_lock(&store->object_lock);
-    struct worker *worker = worker_take(store);
     const struct member *member = member_of(store, number);
     struct pgs_object *object = member ? member->object : NULL;
     if (!object)
@@ -201,8 +198,7 @@ int pgs_object_add_codec(pgs_store *store, uint32_t number, const pgs_codec *cod
         object->codecs[PGS_EFFORT_BALANCED] = codec;
         atomic_store_explicit(&store->settles, true, memory_order_relaxed);
     }
-    worker_give(worker);
-    pthread_mutex_unlock(&store->object_lock);
+    change_end(store, worker);
     return error;
 }
 
@@ -296,11 +292,10 @@ int pgs_object_resize(pgs_store *store, uint32_t number, uint64_t page_count)
 {
     if (page_count == 0 || page_count > page_count_limit)
         return PGS_E_INVALID;
-    int error = section_may_page(store);
+    struct worker *worker;
+    int error = change_begin(store, &worker);
     if (error)
         return error;
-    pthread_mutex_lock(&store->object_lock);
-    struct worker *worker = worker_take(store);
     struct member *member = member_of(store, number);
     if (!member)
         error = PGS_E_RANGE;
@@ -308,7 +303,6 @@ int pgs_object_resize(pgs_store *store, uint32_t number, uint64_t page_count)
         error = PGS_E_UNSUPPORTED;
     else
         error = resize(store, worker, member, page_count);
-    worker_give(worker);
-    pthread_mutex_unlock(&store->object_lock);
+    change_end(store, worker);
     return error;
 }

@@ -215,6 +215,10 @@ void metadata_uncharge(pgs_store *store, uint64_t bytes);
 /* worker.c */
 struct worker *worker_take(pgs_store *store);
 void worker_give(struct worker *worker);
+/* Around what changes the objects or the budget: the object lock, and a worker. An
+ * error, and it is not to be ended, where the thread must not wait. */
+int change_begin(pgs_store *store, struct worker **worker_ret);
+void change_end(pgs_store *store, struct worker *worker);
 /* Adds up what a thread's own worker counted, and frees it. */
 void worker_retire(pgs_store *store, struct worker *worker);
 int worker_prepare(pgs_store *store, struct worker *worker, const struct pgs_object *object);

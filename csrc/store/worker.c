@@ -30,6 +30,22 @@ void worker_give(struct worker *worker)
     atomic_store_explicit(&worker->taken, 0, memory_order_release);
 }
 
+int change_begin(pgs_store *store, struct worker **worker_ret)
+{
+    int error = section_may_page(store);
+    if (error)
+        return error;
+    pthread_mutex_lock(&store->object_lock);
+    *worker_ret = worker_take(store);
+    return PGS_OK;
+}
+
+void change_end(pgs_store *store, struct worker *worker)
+{
+    worker_give(worker);
+    pthread_mutex_unlock(&store->object_lock);
+}
+
 void worker_retire(pgs_store *store, struct worker *worker)
 {
     /* In an atomic section there are only hits. */
