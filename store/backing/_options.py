@@ -8,6 +8,7 @@ from urllib.parse import SplitResult, parse_qsl
 
 from pagestep.codecs.errors import InvalidArgument
 from pagestep.store._size import parse_size
+from pagestep.store.pager import shown_url
 
 __all__ = ["COMMON", "TIMEOUT_MS", "Options"]
 
@@ -26,7 +27,7 @@ class Options:
         Raises:
             InvalidArgument: One is not known to this scheme, or is given twice.
         """
-        self.url = url.geturl()
+        self.url = shown_url(url)
         names = sorted({*(known or ()), *COMMON})
         self._given: dict[str, str] = {}
         for name, value in parse_qsl(url.query, keep_blank_values=True):

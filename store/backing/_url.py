@@ -11,6 +11,7 @@ from urllib.parse import SplitResult, urlsplit
 from pagestep.codecs import Codec
 from pagestep.codecs.errors import InvalidArgument
 from pagestep.store._binding import check, ffi, lib
+from pagestep.store.pager import shown_url
 
 from ._in_pager import PAGER_SCHEMES, open_in_pager
 from ._options import COMMON, TIMEOUT_MS, Options
@@ -82,7 +83,7 @@ def open_backing_url(url: str, backed: Backed, base: Any = None) -> Any:
     )
     if code < 0:
         blobs.close(blobs.ctx)
-    check(code, f"{url} cannot back {backed.page_count} pages of {backed.page_size} bytes")
+    check(code, f"{options.url} cannot back {backed.page_count} pages of {backed.page_size} bytes")
     return backing
 
 
@@ -98,11 +99,11 @@ def _split(url: str) -> SplitResult:
         raise InvalidArgument(f"{url!r} is no URL: {error}") from None
     if parts.scheme not in _SCHEMES:
         raise InvalidArgument(
-            f"{url!r}: there is no backing of scheme {parts.scheme!r}: there are "
+            f"{shown_url(parts)!r}: there is no backing of scheme {parts.scheme!r}: there are "
             f"{', '.join(f'{scheme}:' for scheme in _SCHEMES)}"
         )
     if parts.fragment:
-        raise InvalidArgument(f"{url!r} has a fragment; write # in a name as %23")
+        raise InvalidArgument(f"{shown_url(parts)!r} has a fragment; write # in a name as %23")
     return parts
 
 

@@ -3,6 +3,6 @@
 
 from ._client import Pager
 from ._protocol import BackingStore, RemoteFile
-from ._url import open_url
+from ._url import open_url, shown_url
 
-__all__ = ["BackingStore", "Pager", "RemoteFile", "open_url"]
+__all__ = ["BackingStore", "Pager", "RemoteFile", "open_url", "shown_url"]

@@ -15,9 +15,16 @@ from pagestep.store._size import parse_size
 from ._protocol import BackingStore, RemoteFile
 from ._ram import RamStore
 
-__all__ = ["StoreUrl", "open_url", "parse_url"]
+__all__ = ["StoreUrl", "open_url", "parse_url", "shown_url"]
 
 _RAM_SIZE = "1GiB"
+
+
+def shown_url(parts: SplitResult) -> str:
+    """Return a URL without its password, for messages."""
+    user, at, host = parts.netloc.rpartition("@")
+    netloc = f"{user.partition(':')[0]}{at}{host}"
+    return urlunsplit(parts._replace(netloc=netloc))
 
 
 @dataclass(frozen=True)
@@ -39,9 +46,7 @@ class StoreUrl:
     @property
     def shown(self) -> str:
         """The URL without a password, for messages."""
-        user, at, host = self.parts.netloc.rpartition("@")
-        netloc = f"{user.partition(':')[0]}{at}{host}"
-        return urlunsplit(self.parts._replace(netloc=netloc))
+        return shown_url(self.parts)
 
     def only(self, *known: str) -> dict[str, str]:
         """Return the options.

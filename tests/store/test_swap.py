@@ -192,6 +192,21 @@ def test_bad_urls(url: str, match: str) -> None:
         opened(url)
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://user:secret@host/0?namespace=a&timeout=never",
+        "redis+cluster://user:secret@host/?namespace=a&namespace=b",
+        "rodis://user:secret@host/0",
+        "redis://user:secret@host/0#a",
+    ],
+)
+def test_messages_name_no_password(url: str) -> None:
+    with pytest.raises(InvalidArgument, match="user@host") as caught:
+        opened(url)
+    assert "secret" not in str(caught.value)
+
+
 def test_files_that_cannot_be_made(tmp_path: Path) -> None:
     with pytest.raises(StoreIOError, match="cannot be opened as a swap file: No such file"):
         opened(url_of(tmp_path / "nowhere" / "pages"))
