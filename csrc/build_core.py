@@ -19,6 +19,7 @@ _PARTS = (
     "store.h",
     "blobs.h",
     "pager.h",
+    "map.h",
     "discipline.h",
     "heap.h",
     "rom_reader.h",

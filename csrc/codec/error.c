@@ -36,13 +36,16 @@ static const char *const texts[] = {
     [-PGS_E_HEAP_USE_AFTER_FREE] = "freed memory was used",
     [-PGS_E_HEAP_NOT_A_BLOCK] = "not a block of this pool",
     [-PGS_E_HEAP_OVERRUN] = "bytes beyond the block's end",
-    [-PGS_E_TIMEOUT] = "the backing store did not answer in time",
+    [-PGS_E_TIMEOUT] = "what was waited for did not come in time",
     [-PGS_E_FULL] = "the backing store is full",
     [-PGS_E_STORE_LOST] = "the backing store cannot be reached",
     [-PGS_E_IN_USE] = "another process, or another store, uses it",
     [-PGS_E_SWAP_FOREIGN] = "not a swap file",
     [-PGS_E_SWAP_VERSION] = "a swap file of a version that is not known here",
     [-PGS_E_SWAP_OTHER] = "a swap file of other pages, or of another codec",
+    [-PGS_E_NO_FAULTS] = "this process cannot have memory that faults in",
+    [-PGS_E_FORKED] = "the store belongs to the parent process",
+    [-PGS_E_MAPPED] = "the object is mapped",
 };
 
 const char *pgs_error_text(int error)

@@ -12,6 +12,7 @@
 #include "pagestep/error.h"
 #include "pagestep/heap.h"
 #include "pagestep/ids.h"
+#include "pagestep/map.h"
 #include "pagestep/pager.h"
 #include "pagestep/rom.h"
 #include "pagestep/rom_reader.h"

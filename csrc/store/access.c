@@ -2,13 +2,15 @@
  *
  * Reads and writes.
  */
+#include <stdlib.h>
 #include <string.h>
 
+#include "map/range.h"
 #include "store/call.h"
 
 enum { PREFETCH_LINES = 8, ENTRIES_AHEAD = 4 };
 
-static void note_use(const struct job *job)
+void page_note_use(const struct job *job)
 {
     evict_note(job->store->queue, job->page->frame, (uint32_t)clock_of(job->store));
     bump(&job->worker->counters.hits, 1);
@@ -43,7 +45,7 @@ static bool worth_a_frame(const struct job *job, uint64_t word)
 static int make_hot(const struct job *job)
 {
     if (page_load(job->page) & PAGE_HOT) {
-        note_use(job);
+        page_note_use(job);
         return PGS_OK;
     }
     int error = page_bring_in(job);
@@ -84,7 +86,7 @@ static int read_through(const struct job *job, uint64_t word, void *out)
 /* Compares a page in its frame with what it must be. */
 static int compare(const struct job *job, const void *expected)
 {
-    const unsigned char *bytes = frame_bytes(job->store, job->page->frame);
+    const unsigned char *bytes = page_bytes(job);
     return memcmp(bytes, expected, job->store->page_size) ? PGS_E_CORRUPT : PGS_OK;
 }
 
@@ -101,7 +103,7 @@ static int begin_hot_read(const struct job *job, bool *claimed_ret)
         if (page_swap(page, &word, word + PAGE_READER)) {
             error = end_if_moved(job);
             if (!error)
-                note_use(job);
+                page_note_use(job);
             return error;
         }
     *claimed_ret = true;
@@ -155,7 +157,7 @@ int page_read_part(const struct job *job, void *bytes)
     int error = begin_hot_read(job, &claimed);
     if (error)
         return error;
-    memcpy(part->out, frame_bytes(job->store, job->page->frame) + part->offset, part->size);
+    memcpy(part->out, page_bytes(job) + part->offset, part->size);
     end_hot_read(job, claimed);
     return PGS_OK;
 }
@@ -173,21 +175,23 @@ static int read_page(const struct job *job, void *out, bool into_frame)
         if (refused)
             return refused;
         if (word & PAGE_BUSY) {
-            page_await(store, page);
+            int late = page_await(store, page);
+            if (late)
+                return late;
             word = page_load(page);
         } else if (word & PAGE_HOT) {
             if (!page_swap(page, &word, word + PAGE_READER))
                 continue;
             if (!job_is_current(job))
                 return end_if_moved(job);
-            memcpy(out, frame_bytes(store, page->frame), store->page_size);
-            note_use(job);
+            memcpy(out, page_bytes(job), store->page_size);
+            page_note_use(job);
             page_end_read(page);
             return PGS_OK;
         } else if (into_frame || worth_a_frame(job, word)) {
             int error = page_claim_hot(job);
             if (!error) {
-                memcpy(out, frame_bytes(store, page->frame), store->page_size);
+                memcpy(out, page_bytes(job), store->page_size);
                 page_publish(store, page, 0, 0);
             } else if (error == PGS_E_BUDGET && !into_frame) {
                 /* No frame can be had: the page can be read all the same. */
@@ -240,8 +244,8 @@ static void prefetch_bytes(const struct job *job, uint64_t page_no)
         __builtin_prefetch(bytes + line * CACHE_LINE);
 }
 
-int pgs_read(pgs_store *store, uint32_t object, const uint64_t *page_nos, size_t count,
-             uint32_t flags, void *out, int32_t *statuses_ret)
+static int read_pages(pgs_store *store, uint32_t object, const uint64_t *page_nos, size_t count,
+                      uint32_t flags, void *out, int32_t *statuses_ret)
 {
     struct call call;
     int error = call_begin(&call, store, object, CALL_USES, count, statuses_ret);
@@ -258,6 +262,36 @@ int pgs_read(pgs_store *store, uint32_t object, const uint64_t *page_nos, size_t
             break;
     }
     return call_end(&call);
+}
+
+/* To where bytes may be missing (map/range.h): nobody faults who has claimed a page, or has a
+ * worker, so each page is a call of its own and comes here on its way. */
+static int read_on_the_way(pgs_store *store, uint32_t object, const uint64_t *page_nos,
+                           size_t count, uint32_t flags, void *out, int32_t *statuses_ret)
+{
+    size_t size = store->page_size;
+    unsigned char *page = malloc(size);
+    int first_error = page ? PGS_OK : PGS_E_NOMEM;
+    for (size_t i = 0; page && i < count && (statuses_ret || !first_error); i++) {
+        uint64_t page_no = page_nos[i];
+        int error = read_pages(store, object, &page_no, 1, flags, page, NULL);
+        if (!error)
+            memcpy((unsigned char *)out + i * size, page, size);
+        if (statuses_ret)
+            statuses_ret[i] = error;
+        if (!first_error)
+            first_error = error;
+    }
+    free(page);
+    return first_error;
+}
+
+int pgs_read(pgs_store *store, uint32_t object, const uint64_t *page_nos, size_t count,
+             uint32_t flags, void *out, int32_t *statuses_ret)
+{
+    bool faults = range_has_any(out, count * store->page_size);
+    return (faults ? read_on_the_way : read_pages)(store, object, page_nos, count, flags, out,
+                                                   statuses_ret);
 }
 
 int pgs_read_page(pgs_store *store, uint32_t object, uint64_t page_no, uint32_t flags, void *out)
@@ -283,8 +317,8 @@ static int write_page(const struct job *job, void *bytes)
         return page_break(job, bytes);
     uint64_t word = page_load(job->page);
     if (word & PAGE_HOT) {
-        memcpy(frame_bytes(store, job->page->frame), bytes, store->page_size);
-        note_use(job);
+        memcpy(page_bytes(job), bytes, store->page_size);
+        page_note_use(job);
     } else {
         /* The old bytes are not needed: no page-in, only a frame. */
         uint32_t frame;
@@ -296,7 +330,7 @@ static int write_page(const struct job *job, void *bytes)
             page_publish(store, job->page, 0, 0);
             return error;
         }
-        memcpy(frame_bytes(store, frame), bytes, store->page_size);
+        memcpy(frame_place(job, frame), bytes, store->page_size);
         page_drop_copy(job);
         page_install(job, frame, page_is_ghost(store, word, clock));
     }
@@ -304,11 +338,38 @@ static int write_page(const struct job *job, void *bytes)
     return PGS_OK;
 }
 
-int pgs_write(pgs_store *store, uint32_t object, const uint64_t *page_nos, size_t count,
-              const void *in, int32_t *statuses_ret)
+static int write_pages(pgs_store *store, uint32_t object, const uint64_t *page_nos, size_t count,
+                       const void *in, int32_t *statuses_ret)
 {
     return call_for_each(store, object, CALL_USES, page_nos, count, statuses_ret,
                          NEEDS_ENTRY, write_page, (void *)(uintptr_t)in);
+}
+
+static int write_on_the_way(pgs_store *store, uint32_t object, const uint64_t *page_nos,
+                            size_t count, const void *in, int32_t *statuses_ret)
+{
+    size_t size = store->page_size;
+    unsigned char *page = malloc(size);
+    int first_error = page ? PGS_OK : PGS_E_NOMEM;
+    for (size_t i = 0; page && i < count && (statuses_ret || !first_error); i++) {
+        uint64_t page_no = page_nos[i];
+        memcpy(page, (const unsigned char *)in + i * size, size);
+        int error = write_pages(store, object, &page_no, 1, page, NULL);
+        if (statuses_ret)
+            statuses_ret[i] = error;
+        if (!first_error)
+            first_error = error;
+    }
+    free(page);
+    return first_error;
+}
+
+int pgs_write(pgs_store *store, uint32_t object, const uint64_t *page_nos, size_t count,
+              const void *in, int32_t *statuses_ret)
+{
+    bool faults = range_has_any(in, count * store->page_size);
+    return (faults ? write_on_the_way : write_pages)(store, object, page_nos, count, in,
+                                                     statuses_ret);
 }
 
 int page_write_part(const struct job *job, void *bytes)
@@ -324,17 +385,15 @@ int page_write_part(const struct job *job, void *bytes)
     error = make_hot(job);
     if (error)
         return error;
-    memcpy(frame_bytes(job->store, job->page->frame) + part->offset, part->in, part->size);
+    memcpy(page_bytes(job) + part->offset, part->in, part->size);
     now_dirty(job);
     return PGS_OK;
 }
 
-int pgs_write_part(pgs_store *store, uint32_t object, uint64_t page_no, uint32_t offset,
-                   const void *in, uint32_t size)
+static int write_part(pgs_store *store, uint32_t object, uint64_t page_no, uint32_t offset,
+                      const void *in, uint32_t size)
 {
     struct call call;
-    if (offset > store->page_size || size > store->page_size - offset)
-        return PGS_E_INVALID;
     int error = call_begin(&call, store, object, CALL_USES, 1, NULL);
     if (error)
         return error;
@@ -342,4 +401,20 @@ int pgs_write_part(pgs_store *store, uint32_t object, uint64_t page_no, uint32_t
     error = call_do(&call, page_no, NEEDS_ENTRY, page_write_part, &part);
     call_note(&call, 0, error);
     return call_end(&call);
+}
+
+int pgs_write_part(pgs_store *store, uint32_t object, uint64_t page_no, uint32_t offset,
+                   const void *in, uint32_t size)
+{
+    if (offset > store->page_size || size > store->page_size - offset)
+        return PGS_E_INVALID;
+    if (!range_has_any(in, size))
+        return write_part(store, object, page_no, offset, in, size);
+    void *bytes = malloc(size);
+    if (!bytes)
+        return PGS_E_NOMEM;
+    memcpy(bytes, in, size);
+    int error = write_part(store, object, page_no, offset, bytes, size);
+    free(bytes);
+    return error;
 }

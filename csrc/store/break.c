@@ -41,7 +41,7 @@ static int take_frame(const struct job *job, bool held, uint32_t *frame_ret)
 }
 
 /* Gives a new page, claimed, a frame with the bytes given, or else with those of the job's
- * page. */
+ * page; whose place in the home of its member, if it is there, the new one gets. */
 static int fill(const struct job *job, const struct job *fresh, const void *bytes)
 {
     pgs_store *store = job->store;
@@ -56,11 +56,13 @@ static int fill(const struct job *job, const struct job *fresh, const void *byte
     if (error)
         return error;
     clock_tick(store);
-    void *to = frame_bytes(store, frame);
+    if (fresh->member && (word & PAGE_HOT) && page_is_home(job))
+        page_leave_home(job);
+    void *to = frame_place(fresh, frame);
     if (bytes)
         memcpy(to, bytes, store->page_size);
     else if (word & PAGE_HOT)
-        memcpy(to, frame_bytes(store, job->page->frame), store->page_size);
+        memcpy(to, page_bytes(job), store->page_size);
     else
         error = page_fetch(job, word, to);
     if (error) {
@@ -111,9 +113,12 @@ int page_break(const struct job *job, const void *bytes)
     }
     fresh.page = table_page(&family->table, fresh.page_no);
     page_claim(store, fresh.page);
+    if (others)
+        fresh.member = NULL; /* several, as a rule */
     error = fill(job, &fresh, others ? NULL : bytes);
     if (error) {
         slot_clear(&fresh);
+        slot_publish(&fresh);
         put_slot(family, fresh.page_no);
         page_publish(store, job->page, 0, 0);
         return error;
@@ -134,24 +139,29 @@ int page_break(const struct job *job, const void *bytes)
     return PGS_OK;
 }
 
+/* Its place in its member's home is free before the member has another page there. */
 void page_give_up(const struct job *job)
 {
     struct family *family = job->object->family;
-    slot_ref *refs = atomic_load_explicit(&job->member->refs, memory_order_acquire);
+    bool shared = page_is_shared(job);
+    if (!shared)
+        slot_clear(job);
+    else if ((page_load(job->page) & PAGE_HOT) && page_is_home(job))
+        page_leave_home(job);
     uint32_t left = 0;
+    pthread_mutex_lock(&family->lock);
+    slot_ref *refs = job->member->refs;
     if (refs) {
         struct owner *owner = table_owner(&family->table, job->page_no);
-        pthread_mutex_lock(&family->lock);
-        refs = job->member->refs; /* it may have grown */
         atomic_store_explicit(&refs[job->member_page], NO_SLOT, memory_order_release);
         left = atomic_fetch_sub_explicit(&owner->count, 1, memory_order_acq_rel) - 1;
-        pthread_mutex_unlock(&family->lock);
     }
-    if (left) {
+    pthread_mutex_unlock(&family->lock);
+    /* A fork that came meanwhile shares the page blank: it came after. */
+    if (shared)
         page_publish(job->store, job->page, 0, 0);
-        return;
-    }
-    slot_clear(job);
-    if (refs)
+    else
+        slot_publish(job);
+    if (refs && !left)
         put_slot(family, job->page_no);
 }

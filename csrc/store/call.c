@@ -9,8 +9,9 @@ static int begin(struct call *call, pgs_store *store, uint32_t object, enum call
                                   .section = section_find(store)},
                           .statuses = statuses};
     struct section *section = call->job.section;
-    if (section_in_backing(store))
-        return PGS_E_REENTRY;
+    int error = section_may_be(store);
+    if (error)
+        return error;
     if (!member)
         return PGS_E_RANGE;
     call->job.object = member->object;
@@ -20,7 +21,7 @@ static int begin(struct call *call, pgs_store *store, uint32_t object, enum call
         call->job.worker = section->worker;
         return kind == CALL_MOVES ? PGS_E_ATOMIC : PGS_OK;
     }
-    int error = kind == CALL_MOVES && section ? lock_may_fault(section) : PGS_OK;
+    error = kind == CALL_MOVES && section ? lock_may_fault(section) : PGS_OK;
     if (error)
         return error;
     call->job.worker = worker_take(store);

@@ -73,6 +73,7 @@ static int evict_frame(pgs_store *store, struct worker *worker, uint32_t frame,
         page_publish(store, job.page, 0, 0);
         return error;
     }
+    maps_age(store);
     return *frame_ret != NO_FRAME;
 }
 

@@ -30,9 +30,16 @@ struct frame {
     uint8_t queue;              /* the policy's own */
     _Atomic uint32_t last_use;  /* fault clock */
     _Atomic uint8_t uses;       /* hits of late, at most EVICT_USES_MAX */
-    uint8_t padding;
+    uint8_t place;              /* enum frame_place_bit: where its RAM is */
     uint16_t guard_worker;      /* whose fault brought it */
     uint32_t guard_seq;         /* that worker's fault number then */
+    uint32_t home_page;         /* with FRAME_HOMED: which page of which member's home */
+    uint16_t home_member;
+};
+
+enum frame_place_bit {
+    FRAME_BARE = 1, /* charged, but without RAM in the arena */
+    FRAME_HOMED = 2 /* its page's bytes are in a home (map/home.h) */
 };
 
 struct evict_queue;

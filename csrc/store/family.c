@@ -165,7 +165,12 @@ void slot_clear(const struct job *job)
     uint64_t zeros = atomic_load_explicit(&blank->origin_sum, memory_order_relaxed);
     if (atomic_exchange_explicit(&page->origin_sum, zeros, memory_order_relaxed) != zeros)
         backing_discard(job->store, backing, job->page_no);
-    page_publish(job->store, page, UINT64_MAX,
+}
+
+void slot_publish(const struct job *job)
+{
+    const struct page *blank = &job->object->family->blank;
+    page_publish(job->store, job->page, UINT64_MAX,
                  atomic_load_explicit(&blank->word, memory_order_relaxed));
 }
 

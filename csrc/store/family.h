@@ -42,6 +42,8 @@ struct member {
     } *old_refs;
     uint64_t refs_bytes;    /* of all that */
     struct member *next;    /* of its family */
+    struct home *_Atomic home;   /* NULL: it was never mapped */
+    struct pgs_map *_Atomic map; /* NULL: it is not mapped just now */
 };
 
 /* What a member costs, with its place among the numbers. */
@@ -100,10 +102,50 @@ static inline bool page_is_shared(const struct job *job)
     return atomic_load_explicit(&owner->count, memory_order_acquire) > 1;
 }
 
+static inline struct member *member_of(pgs_store *store, uint32_t number)
+{
+    return number < MAX_MEMBERS
+               ? atomic_load_explicit(&store->members[number], memory_order_acquire)
+               : NULL;
+}
+
+/* The home in which a frame's page lies. */
+static inline const struct home *home_of_frame(pgs_store *store, const struct frame *row)
+{
+    return atomic_load_explicit(&member_of(store, row->home_member)->home, memory_order_acquire);
+}
+
+/* The bytes of the job's page, which is hot, and claimed or read. */
+static inline unsigned char *page_bytes(const struct job *job)
+{
+    pgs_store *store = job->store;
+    const struct frame *row = &store->frames[job->page->frame];
+    if (row->place & FRAME_HOMED)
+        return home_of_frame(store, row)->bytes + (uint64_t)row->home_page * store->page_size;
+    return frame_bytes(store, job->page->frame);
+}
+
+/* homed.c: the job's page is claimed and hot. Whether it lies in the home of the job's member. */
+bool page_is_home(const struct job *job);
+/* Sees that it does; it is not pinned. */
+void page_go_home(const struct job *job);
+/* Sees that it does not. */
+void page_leave_home(const struct job *job);
+
 /* Whether the job's page is pinned, and by its member. */
 bool page_is_pinned_here(const struct job *job);
 /* Says so; before the pin is counted. */
 void page_note_pinner(const struct job *job);
+
+/* A job of a member's; its page is still to be selected. */
+static inline struct job job_of(pgs_store *store, struct member *member)
+{
+    return (struct job){.store = store, .member = member, .object = member->object,
+                        .object_no = member->object_no};
+}
+
+/* object.c: PGS_E_PINNED where the job's member pins a page from `first` up to before `end` */
+int check_unpinned(struct job *job, uint64_t first, uint64_t end);
 
 /* The first page at `page_no` or behind it that may have an entry; `end` where there is
  * none before that. */
@@ -117,8 +159,10 @@ void family_free(struct family *family);
 int slot_provide(const struct job *job);
 /* A free slot; blank, and nobody's. */
 int slot_take(const struct job *job, uint32_t *slot_ret);
-/* Takes all that a slot's page has, and makes its entry, claimed, blank; publishes it. */
+/* Takes all that a slot's page, claimed, has: it is blank as soon as it is published by
+ * slot_publish. */
 void slot_clear(const struct job *job);
+void slot_publish(const struct job *job);
 void slot_put(struct family *family, uint32_t slot); /* needs the lock */
 /* Sees that every leaf has owners; from then on new ones do. */
 int owners_provide(pgs_store *store, struct worker *worker, struct family *family);
@@ -145,12 +189,6 @@ bool member_leave(pgs_store *store, struct member *member);
 int member_grow(pgs_store *store, struct worker *worker, struct member *member,
                 uint64_t page_count);
 void member_set_pages(struct member *member, uint64_t page_count);
-static inline struct member *member_of(pgs_store *store, uint32_t number)
-{
-    return number < MAX_MEMBERS
-               ? atomic_load_explicit(&store->members[number], memory_order_acquire)
-               : NULL;
-}
 int members_init(pgs_store *store);
 void members_deinit(pgs_store *store);
 

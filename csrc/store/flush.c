@@ -9,13 +9,20 @@ static int flush_page(const struct job *job, void *written_ret)
 {
     pgs_store *store = job->store;
     uint64_t *written = written_ret;
-    if (!job->page || !(page_load(job->page) & PAGE_DIRTY))
+    /* What was written through a map shows only then. */
+    bool mapped = atomic_load_explicit(&job->member->map, memory_order_acquire);
+    if (!job->page || !(mapped || (page_load(job->page) & PAGE_DIRTY)))
         return PGS_OK;
     int error = job_claim(job);
     if (error)
         return error;
     uint64_t word = page_load(job->page);
-    const unsigned char *frame = word & PAGE_HOT ? frame_bytes(store, job->page->frame) : NULL;
+    const unsigned char *frame = NULL;
+    if (word & PAGE_HOT) {
+        map_settle(job);
+        word = page_load(job->page);
+        frame = page_bytes(job);
+    }
     bool dirty = word & PAGE_DIRTY && !(frame && page_is_clean(job, frame));
     if (dirty)
         error = frame ? page_write_back(job, frame, NULL) : page_write_back_copy(job);

@@ -7,6 +7,7 @@
 
 #include "store/backing.h"
 #include "store/family.h"
+#include "store/map_internal.h"
 
 static uint64_t cost_of_refs(const struct member *member)
 {
@@ -116,6 +117,9 @@ static int fork_member(pgs_store *store, struct worker *worker, struct member *f
         from->refs_bytes = cost_of_refs(from);
         drop_blank(store, family, from);
     }
+    /* From now on a write through a map is a fault, which waits for the lock. */
+    if (from->map)
+        map_detach_all(from->map);
     copy_refs(family, from, refs);
     atomic_init(&member->refs, refs);
     member->ref_limit = member_pages(from);

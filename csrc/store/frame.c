@@ -66,6 +66,7 @@ static bool take_spare(pgs_store *store, uint32_t *frame_ret)
             atomic_fetch_add_explicit(&store->metadata_bytes, sizeof(struct frame),
                                       memory_order_relaxed);
             *frame_ret = store->next_frame++;
+            store->frames[*frame_ret].place = FRAME_BARE;
             found = true;
         }
         if (!found)
@@ -136,6 +137,7 @@ int frame_take(pgs_store *store, struct worker *worker, uint32_t *frame_ret)
 
 void frame_give(pgs_store *store, uint32_t frame)
 {
+    frame_vacate(store, frame);
     pthread_mutex_lock(&store->frame_lock);
     store->frames[frame].next = store->ready_frame;
     store->ready_frame = frame;
@@ -183,7 +185,10 @@ bool frame_part(pgs_store *store, uint32_t frame)
 
 void frame_parted(pgs_store *store, uint32_t frame, uint64_t credit)
 {
-    madvise(frame_bytes(store, frame), store->page_size, MADV_DONTNEED);
+    frame_vacate(store, frame);
+    if (!(store->frames[frame].place & FRAME_BARE))
+        madvise(frame_bytes(store, frame), store->page_size, MADV_DONTNEED);
+    store->frames[frame].place = FRAME_BARE;
     pthread_mutex_lock(&store->frame_lock);
     store->frames[frame].next = store->spare_frame;
     store->spare_frame = frame;

@@ -21,7 +21,7 @@ static int check_params(const struct pgs_heap_params *params)
 }
 
 /* What a heap consists of: RAM of its own comes in whole pages of the system as well. */
-static uint32_t page_bytes(const pgs_store *store, bool paged)
+static uint32_t ram_unit(const pgs_store *store, bool paged)
 {
     uint32_t os_page = store->pool.os_page;
     return paged || store->page_size > os_page ? store->page_size : os_page;
@@ -84,7 +84,7 @@ static int object_open(pgs_heap *heap, const struct pgs_heap_params *params)
 
 static int memory_open(pgs_heap *heap)
 {
-    heap->memory = aligned_alloc(page_bytes(heap->store, false), heap->size_bytes);
+    heap->memory = aligned_alloc(ram_unit(heap->store, false), heap->size_bytes);
     if (!heap->memory)
         return PGS_E_NOMEM;
     /* The system gives RAM when it is touched: all of it is, now. */
@@ -148,7 +148,7 @@ int pgs_heap_open(pgs_store *store, const struct pgs_heap_params *params, pgs_he
     pgs_heap *heap = calloc(1, sizeof *heap);
     if (!heap)
         return PGS_E_NOMEM;
-    uint32_t size = page_bytes(store, params->kind == PGS_HEAP_PAGED);
+    uint32_t size = ram_unit(store, params->kind == PGS_HEAP_PAGED);
     heap->store = store;
     heap->object = UINT32_MAX;
     heap->size_bytes = (params->size_bytes + size - 1) / size * size;

@@ -2,8 +2,10 @@
  *
  * A heap's blocks: allocated, freed, read and written, checked.
  */
+#include <stdlib.h>
 #include <string.h>
 
+#include "map/range.h"
 #include "store/call.h"
 #include "store/heap_internal.h"
 
@@ -219,6 +221,34 @@ static int transfer_pages(pgs_heap *heap, uint64_t at, const struct transfer *tr
     return call_end(&call);
 }
 
+/* To or from where bytes may be missing: as read_on_the_way (access.c). */
+static int transfer_on_the_way(pgs_heap *heap, uint64_t at, const struct transfer *transfer)
+{
+    uint32_t page_size = heap->store->page_size;
+    unsigned char *bytes = malloc(page_size);
+    int error = bytes ? PGS_OK : PGS_E_NOMEM;
+    for (uint64_t done = 0; !error && done < transfer->size;) {
+        uint64_t left = transfer->size - done, size = left < page_size ? left : page_size;
+        if (transfer->in)
+            memcpy(bytes, transfer->in + done, size);
+        struct transfer part = {.out = transfer->out ? bytes : NULL,
+                                .in = transfer->in ? bytes : NULL, .size = size};
+        error = transfer_pages(heap, at + done, &part);
+        if (!error && transfer->out)
+            memcpy(transfer->out + done, bytes, size);
+        done += size;
+    }
+    free(bytes);
+    return error;
+}
+
+static int transfer_paged(pgs_heap *heap, uint64_t at, const struct transfer *transfer)
+{
+    const void *bytes = transfer->out ? transfer->out : transfer->in;
+    bool faults = range_has_any(bytes, transfer->size);
+    return (faults ? transfer_on_the_way : transfer_pages)(heap, at, transfer);
+}
+
 /* Every access by call goes through here. */
 static int access_block(pgs_heap *heap, uint64_t block, uint64_t offset,
                         const struct transfer *transfer)
@@ -235,7 +265,7 @@ static int access_block(pgs_heap *heap, uint64_t block, uint64_t offset,
     if (!heap->memory)
         return section_in_page_in(section_find(heap->store), heap->store)
                    ? PGS_E_PAGER_POOL
-                   : transfer_pages(heap, at, transfer);
+                   : transfer_paged(heap, at, transfer);
     if (transfer->out)
         memcpy(transfer->out, heap->memory + at, transfer->size);
     else

@@ -58,6 +58,7 @@ void member_free(pgs_store *store, struct member *member)
         free((void *)old->refs);
         free(old);
     }
+    home_free(member->home);
     free((void *)member->refs);
     free(member);
 }

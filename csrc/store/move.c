@@ -163,7 +163,9 @@ static int discard_page(const struct job *job, void *unused)
         return error;
     uint64_t word = page_load(job->page);
     error = page_is_held(word) ? PGS_E_PINNED : PGS_OK;
-    bool clean = word & PAGE_HOT ? !error && page_is_clean(job, frame_bytes(store, job->page->frame))
+    if (!error && (word & PAGE_HOT))
+        map_settle(job);
+    bool clean = word & PAGE_HOT ? !error && page_is_clean(job, page_bytes(job))
                                  : !(word & PAGE_DIRTY);
     if (!error && !clean)
         error = PGS_E_DIRTY;

@@ -202,8 +202,7 @@ int pgs_object_add_codec(pgs_store *store, uint32_t number, const pgs_codec *cod
     return error;
 }
 
-/* PGS_E_PINNED where the member pins a page from `first` up to before `end`. */
-static int check_unpinned(struct job *job, uint64_t first, uint64_t end)
+int check_unpinned(struct job *job, uint64_t first, uint64_t end)
 {
     struct member *member = job->member;
     for (uint64_t i = member_next(member, first, end); i < end;
@@ -237,12 +236,6 @@ static void give_up(struct job *job, uint64_t first, uint64_t end)
     }
 }
 
-static struct job job_of(pgs_store *store, struct member *member)
-{
-    return (struct job){.store = store, .member = member, .object = member->object,
-                        .object_no = member->object_no};
-}
-
 int pgs_object_remove(pgs_store *store, uint32_t number)
 {
     int error = section_may_page(store);
@@ -254,7 +247,7 @@ int pgs_object_remove(pgs_store *store, uint32_t number)
     if (!error) {
         struct job job = job_of(store, member);
         uint64_t pages = member_pages(member);
-        error = check_unpinned(&job, 0, pages);
+        error = member->map ? PGS_E_MAPPED : check_unpinned(&job, 0, pages);
         if (!error) {
             give_up(&job, 0, pages);
             struct pgs_object *object = member->object;
@@ -301,6 +294,8 @@ int pgs_object_resize(pgs_store *store, uint32_t number, uint64_t page_count)
         error = PGS_E_RANGE;
     else if (!member->object->family)
         error = PGS_E_UNSUPPORTED;
+    else if (member->map)
+        error = PGS_E_MAPPED;
     else
         error = resize(store, worker, member, page_count);
     change_end(store, worker);

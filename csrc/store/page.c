@@ -2,10 +2,12 @@
 #include "store/page.h"
 
 #include <sched.h>
+#include <time.h>
 
 #include "store/family.h"
 
-enum { SPINS = 200 }; /* a page-in takes a few microseconds: worth a short spin */
+/* A page-in takes a few microseconds: worth a short spin. */
+enum { SPINS = 200, NS_PER_SECOND = 1000000000 };
 
 static struct wait_shard *shard_of(pgs_store *store, const struct page *page)
 {
@@ -19,44 +21,91 @@ static inline void relax(void)
 #endif
 }
 
-void page_await(pgs_store *store, struct page *page)
+/* When it is no longer waited for. */
+static struct timespec deadline_of(const pgs_store *store)
+{
+    struct timespec at;
+    clock_gettime(CLOCK_MONOTONIC, &at);
+    uint64_t ns = (uint64_t)at.tv_nsec + store->wait_ns;
+    at.tv_sec += (time_t)(ns / NS_PER_SECOND);
+    at.tv_nsec = (long)(ns % NS_PER_SECOND);
+    return at;
+}
+
+static bool is_past(const struct timespec *deadline)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec > deadline->tv_sec ||
+           (now.tv_sec == deadline->tv_sec && now.tv_nsec > deadline->tv_nsec);
+}
+
+int page_await(pgs_store *store, struct page *page)
 {
     for (int i = 0; i < SPINS; i++) {
         if (!(page_load(page) & PAGE_BUSY))
-            return;
+            return PGS_OK;
         relax();
     }
     struct wait_shard *shard = shard_of(store, page);
+    struct timespec deadline = deadline_of(store);
+    int late = 0;
     pthread_mutex_lock(&shard->lock);
     uint64_t word = page_load(page);
-    while (word & PAGE_BUSY) {
+    while ((word & PAGE_BUSY) && !late) {
         /* The owner broadcasts under the lock where it finds WAITED set. */
         if ((word & PAGE_WAITED) || page_swap(page, &word, word | PAGE_WAITED)) {
-            pthread_cond_wait(&shard->free, &shard->lock);
+            late = pthread_cond_timedwait(&shard->free, &shard->lock, &deadline);
             word = page_load(page);
         }
     }
     pthread_mutex_unlock(&shard->lock);
+    return word & PAGE_BUSY ? PGS_E_TIMEOUT : PGS_OK;
 }
 
-void page_claim(pgs_store *store, struct page *page)
+/* Readers that came before are done when they have copied or decoded, or read from a
+ * backing; none come now. */
+static int await_readers(struct page *page, const struct timespec *deadline)
+{
+    for (unsigned i = 0; page_load(page) & PAGE_READERS_MASK; i++) {
+        if (i < SPINS) {
+            relax();
+            continue;
+        }
+        sched_yield();
+        if (i % SPINS == 0 && is_past(deadline))
+            return PGS_E_TIMEOUT;
+    }
+    return PGS_OK;
+}
+
+static int claim_in_time(pgs_store *store, struct page *page)
 {
     uint64_t word = page_load(page);
     for (;;) {
         if (word & PAGE_BUSY) {
-            page_await(store, page);
+            int error = page_await(store, page);
+            if (error)
+                return error;
             word = page_load(page);
         } else if (page_swap(page, &word, word | PAGE_BUSY)) {
             break;
         }
     }
-    /* Readers that came before are done in microseconds; none come now. */
-    for (int i = 0; page_load(page) & PAGE_READERS_MASK; i++) {
-        if (i < SPINS)
-            relax();
-        else
-            sched_yield();
-    }
+    if (!(page_load(page) & PAGE_READERS_MASK))
+        return PGS_OK;
+    struct timespec deadline = deadline_of(store);
+    int error = await_readers(page, &deadline);
+    if (error)
+        page_publish(store, page, 0, 0);
+    return error;
+}
+
+/* Who must move the page waits on: whoever has it waits for nothing without end. */
+void page_claim(pgs_store *store, struct page *page)
+{
+    while (claim_in_time(store, page))
+        ;
 }
 
 struct page *page_entry(const struct pgs_object *object, uint32_t page_no)
@@ -66,9 +115,9 @@ struct page *page_entry(const struct pgs_object *object, uint32_t page_no)
 
 int job_claim(const struct job *job)
 {
-    page_claim(job->store, job->page);
-    if (job_is_current(job))
-        return PGS_OK;
+    int error = claim_in_time(job->store, job->page);
+    if (error || job_is_current(job))
+        return error;
     page_publish(job->store, job->page, 0, 0);
     return PAGE_MOVED;
 }

@@ -121,8 +121,6 @@ void page_install(const struct job *job, uint32_t frame, bool ghost)
     uint64_t word = page_load(job->page), clear = 0;
     if ((word & PAGE_COPY) && page_coding(word) == CODING_SAME)
         clear = PAGE_COPY; /* the word's place is needed for the frame's number */
-    row->page_no = job->page_no;
-    row->object = (uint16_t)job->object_no;
     row->level = (uint8_t)page_level(word);
     row->guard_worker = job->worker->index;
     row->guard_seq =
@@ -155,7 +153,7 @@ int page_bring_in(const struct job *job)
         error = frame_take(store, job->worker, &frame);
     if (!error) {
         uint64_t word = page_load(job->page);
-        error = page_fetch(job, word, frame_bytes(store, frame));
+        error = page_fetch(job, word, frame_place(job, frame));
         if (error) {
             frame_give(store, frame);
         } else {

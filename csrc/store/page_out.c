@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "store/backing.h"
-#include "store/store_internal.h"
+#include "store/family.h"
 
 /* Whether the page's bytes are those its backing gives. Knows by checksum, and
  * takes DIRTY back where the page was changed back. Without a backing a page
@@ -205,7 +205,8 @@ int page_write_back_copy(const struct job *job)
 int page_leave(const struct job *job, uint32_t *frame)
 {
     pgs_store *store = job->store;
-    const unsigned char *bytes = frame_bytes(store, *frame);
+    const unsigned char *bytes = page_bytes(job);
+    map_settle(job);
     bool clean = page_is_clean(job, bytes);
     uint64_t word = page_load(job->page);
     bool dropped = false;
@@ -228,6 +229,8 @@ int page_leave(const struct job *job, uint32_t *frame)
     if (dropped)
         bump(&job->worker->counters.discards, 1);
     uint64_t stamp = (uint64_t)stamp_of(store, clock_of(store)) << PAGE_STAMP_SHIFT;
+    if (*frame != NO_FRAME)
+        frame_vacate(store, *frame);
     page_publish(store, job->page, PAGE_HOT | PAGE_STAMP_MASK, stamp);
     return PGS_OK;
 }

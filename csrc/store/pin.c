@@ -44,6 +44,8 @@ int page_hold(const struct job *job)
 /* Adds a pin to a page that is claimed and held. */
 static void add_pin(const struct job *job)
 {
+    if (!(page_load(job->page) & PAGE_PINS_MASK))
+        page_go_home(job); /* from now on it stays where it is */
     page_note_pinner(job);
     atomic_fetch_add_explicit(&job->page->word, PAGE_PIN, memory_order_relaxed);
 }
@@ -154,7 +156,7 @@ int pgs_view(pgs_store *store, uint32_t object, uint64_t page_no, const void **p
     error = call_do(&call, page_no, atomic ? LOOKS : NEEDS_ENTRY,
                     atomic ? pin_held_page : pin_page, NULL);
     if (!error)
-        *page_ret = frame_bytes(store, call.job.page->frame);
+        *page_ret = page_bytes(&call.job);
     call_note(&call, 0, error);
     return call_end(&call);
 }

@@ -45,10 +45,22 @@ bool section_in_page_in(const struct section *section, const pgs_store *store)
     return section_is(section, PGS_SECTION_PAGER) || section_in_backing(store);
 }
 
-int section_may_wait(const pgs_store *store)
+int section_may_be(const pgs_store *store)
 {
     if (section_in_backing(store))
         return PGS_E_REENTRY;
+    /* Pages in homes are not there in a child process. */
+    if (atomic_load_explicit(&store->has_homes, memory_order_acquire) &&
+        store->forks != home_forks())
+        return PGS_E_FORKED;
+    return PGS_OK;
+}
+
+int section_may_wait(const pgs_store *store)
+{
+    int error = section_may_be(store);
+    if (error)
+        return error;
     return section_is(section_find(store), PGS_SECTION_ATOMIC) ? PGS_E_ATOMIC : PGS_OK;
 }
 
@@ -93,9 +105,9 @@ int pgs_section_begin(pgs_store *store, uint32_t kind)
     struct section *section;
     if (kind >= PGS_SECTION_KIND_COUNT)
         return PGS_E_INVALID;
-    if (section_in_backing(store))
-        return PGS_E_REENTRY;
-    int error = section_open(store, &section);
+    int error = section_may_be(store);
+    if (!error)
+        error = section_open(store, &section);
     if (error)
         return error;
     if (kind == PGS_SECTION_ATOMIC && !section->worker) {

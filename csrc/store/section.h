@@ -39,6 +39,9 @@ static inline bool section_promises(const struct section *section)
                        section->depth[PGS_SECTION_PAGER]);
 }
 
+/* Any call: PGS_E_REENTRY in a backing of the store's own, PGS_E_FORKED in a child process. */
+int section_may_be(const pgs_store *store);
+
 /* What may wait for the store's locks: PGS_E_ATOMIC or PGS_E_REENTRY where it must not. */
 int section_may_wait(const pgs_store *store);
 

@@ -5,7 +5,7 @@
 #include "store/family.h"
 #include "store/heap_internal.h"
 
-enum { PAGE_SIZE_MIN = 512, PAGE_SIZE_MAX = 65536 };
+enum { PAGE_SIZE_MIN = 512, PAGE_SIZE_MAX = 65536, WAIT_MS = 30000 };
 
 static int check(const struct pgs_store_params *params)
 {
@@ -22,10 +22,15 @@ static void locks_init(pgs_store *store)
     pthread_mutex_init(&store->object_lock, NULL);
     pthread_mutex_init(&store->frame_lock, NULL);
     pthread_mutex_init(&store->lock_order.lock, NULL);
+    pthread_mutex_init(&store->maps.lock, NULL);
     atomic_init(&store->lock_order.count, 1); /* PGS_LOCK_PAGE_IN */
     for (unsigned i = 0; i < WAIT_SHARDS; i++) {
         pthread_mutex_init(&store->shards[i].lock, NULL);
-        pthread_cond_init(&store->shards[i].free, NULL);
+        pthread_condattr_t by_clock;
+        pthread_condattr_init(&by_clock);
+        pthread_condattr_setclock(&by_clock, CLOCK_MONOTONIC);
+        pthread_cond_init(&store->shards[i].free, &by_clock);
+        pthread_condattr_destroy(&by_clock);
     }
 }
 
@@ -34,6 +39,7 @@ static void locks_deinit(pgs_store *store)
     pthread_mutex_destroy(&store->object_lock);
     pthread_mutex_destroy(&store->frame_lock);
     pthread_mutex_destroy(&store->lock_order.lock);
+    pthread_mutex_destroy(&store->maps.lock);
     for (unsigned i = 0; i < WAIT_SHARDS; i++) {
         pthread_mutex_destroy(&store->shards[i].lock);
         pthread_cond_destroy(&store->shards[i].free);
@@ -79,6 +85,7 @@ int pgs_store_open(const struct pgs_store_params *params, pgs_store **store_ret)
     store->page_size = params->page_size;
     store->flags = params->flags;
     store->pool_percent = params->pool_percent;
+    store->wait_ns = (uint64_t)(params->wait_ms ? params->wait_ms : WAIT_MS) * 1000000u;
     store->spare_frame = store->ready_frame = NO_FRAME;
     store->budget_limit = params->budget_bytes > UINT64_MAX / BUDGET_GROWTH
                               ? params->budget_bytes
@@ -99,6 +106,7 @@ void pgs_store_close(pgs_store *store)
     if (!store)
         return;
     heaps_close(store);
+    maps_close(store);
     for (uint32_t i = 0; i < MAX_OBJECTS; i++) {
         struct pgs_object *object = object_of(store, i);
         if (!object)

@@ -10,6 +10,7 @@
 
 #include <pthread.h>
 
+#include "map/home.h"
 #include "pagestep/error.h"
 #include "pagestep/store.h"
 #include "pool/pool.h"
@@ -68,6 +69,7 @@ struct worker {
         const pgs_codec *codec;
         pgs_coder *coder;
     } decoders[WORKER_DECODERS];
+    unsigned char *room; /* ROOM_BYTES of its own, once they were needed */
     struct counters counters;
 };
 
@@ -85,6 +87,16 @@ struct encoder {
     const pgs_codec *codec; /* NULL: pages of this kind are kept raw */
     pgs_coder *coder;
     unsigned char *page, *coded; /* page_size bytes each */
+};
+
+/* Room for a page, or for some that a fault brings together. */
+enum { ROOM_BYTES = 65536 };
+
+struct map_list {
+    pthread_mutex_t lock;
+    struct pgs_map *_Atomic first;
+    struct pgs_map *hand;        /* whose turn it is */
+    _Atomic int64_t due; /* evictions until the next look (map_age.c) */
 };
 
 struct wait_shard {
@@ -132,6 +144,10 @@ struct pgs_store {
     struct counters retired; /* of atomic sections that have ended */
     struct encoder encoders[MAX_ENCODERS];
     struct wait_shard shards[WAIT_SHARDS];
+    uint64_t wait_ns;          /* how long a page is waited for */
+    struct map_list maps;      /* that are open */
+    _Atomic bool has_homes;    /* some object has been mapped */
+    unsigned forks;            /* home_forks() when the first one was */
 };
 
 static inline void bump(_Atomic uint64_t *counter, uint64_t by)
@@ -190,14 +206,15 @@ struct job {
 /* The entry of a page that has one. */
 struct page *page_entry(const struct pgs_object *object, uint32_t page_no);
 
-/* page.c: waiting for a page */
-void page_await(pgs_store *store, struct page *page);
+/* page.c: waiting for a page; but for page_claim not for ever: PGS_E_TIMEOUT */
+int page_await(pgs_store *store, struct page *page);
 void page_claim(pgs_store *store, struct page *page);
 /* Whether the job's thread may use a page in this state; in an atomic section only
  * one that is in its frame, and not on its way. */
 int page_may_use(const struct job *job, uint64_t word);
 int page_claim_to_use(const struct job *job);
-/* Claims the job's page; PAGE_MOVED (family.h), and not claimed, where it is another by now. */
+/* Claims the job's page. After an error it is not claimed, nor where it is another by now:
+ * PAGE_MOVED (family.h). */
 int job_claim(const struct job *job);
 void page_publish(pgs_store *store, struct page *page, uint64_t clear, uint64_t set);
 
@@ -223,6 +240,8 @@ void change_end(pgs_store *store, struct worker *worker);
 void worker_retire(pgs_store *store, struct worker *worker);
 int worker_prepare(pgs_store *store, struct worker *worker, const struct pgs_object *object);
 pgs_coder *worker_decoder(const struct worker *worker, const pgs_codec *codec);
+/* ROOM_BYTES, or NULL where there is no RAM for them. */
+unsigned char *worker_room(pgs_store *store, struct worker *worker);
 void workers_close(pgs_store *store);
 
 /* encoder.c */
@@ -254,6 +273,12 @@ void frame_give(pgs_store *store, uint32_t frame);
 bool frames_shrink(pgs_store *store, struct worker *worker);
 int frames_reserve(pgs_store *store, struct worker *worker); /* after one more is held */
 bool frame_take_free(pgs_store *store, uint32_t *frame_ret);
+/* Says that a frame, taken for the job's page, holds it, and where its bytes go: to
+ * its member's home where that is mapped. */
+unsigned char *frame_place(const struct job *job, uint32_t frame);
+/* Gives back the RAM that its page has in a home, before the page is published without
+ * it. */
+void frame_vacate(pgs_store *store, uint32_t frame);
 bool frame_part(pgs_store *store, uint32_t frame);
 void frame_parted(pgs_store *store, uint32_t frame, uint64_t credit);
 void frame_keep(pgs_store *store);
@@ -278,6 +303,19 @@ uint64_t treatment_bits(uint8_t treatment);
 
 /* move.c: the page is claimed */
 void page_empty(const struct job *job);
+
+/* access.c: the page is hot */
+void page_note_use(const struct job *job);
+
+/* map_age.c: a page has left its frame; which of those that are mapped are used? */
+void maps_age(pgs_store *store);
+/* The page is claimed and hot: nobody writes it through a map until it is published, and
+ * what was written is known. */
+void map_settle(const struct job *job);
+
+/* map.c: takes all ranges away */
+void maps_close(pgs_store *store);
+
 
 /* page_out.c: the page is claimed */
 int page_store_copy(const struct job *job, struct encoder *encoder, const void *bytes, bool keep,

@@ -10,6 +10,8 @@
 
 #include "store/store_internal.h"
 
+enum { ROOM_ALIGNMENT = 4096 };
+
 struct worker *worker_take(pgs_store *store)
 {
     uintptr_t self = (uintptr_t)pthread_self();
@@ -53,6 +55,7 @@ void worker_retire(pgs_store *store, struct worker *worker)
     atomic_fetch_add_explicit(&to->reads, from->reads, memory_order_relaxed);
     atomic_fetch_add_explicit(&to->writes, from->writes, memory_order_relaxed);
     atomic_fetch_add_explicit(&to->hits, from->hits, memory_order_relaxed);
+    free(worker->room);
     free(worker);
 }
 
@@ -124,9 +127,21 @@ pgs_coder *worker_decoder(const struct worker *worker, const pgs_codec *codec)
     return NULL;
 }
 
+unsigned char *worker_room(pgs_store *store, struct worker *worker)
+{
+    if (!worker->room && metadata_charge(store, worker, ROOM_BYTES) == PGS_OK) {
+        worker->room = aligned_alloc(ROOM_ALIGNMENT, ROOM_BYTES);
+        if (!worker->room)
+            metadata_uncharge(store, ROOM_BYTES);
+    }
+    return worker->room;
+}
+
 void workers_close(pgs_store *store)
 {
-    for (unsigned i = 0; i < MAX_WORKERS; i++)
+    for (unsigned i = 0; i < MAX_WORKERS; i++) {
         for (unsigned k = 0; k < WORKER_DECODERS; k++)
             pgs_coder_close(store->workers[i].decoders[k].coder);
+        free(store->workers[i].room);
+    }
 }

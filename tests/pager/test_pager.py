@@ -285,6 +285,7 @@ pager.close()
 PARENT = """
 import signal, sys, time
 from pagestep.store.pager import Pager
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it
 pager = Pager("ram:")
 print(pager.pid, flush=True)
 pager.put([(1, b"x")])

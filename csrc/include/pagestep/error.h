@@ -49,13 +49,18 @@ enum pgs_error {
     PGS_E_HEAP_OVERRUN = -34,       /* bytes beyond a block's end */
 
     /* Of what keeps pages outside RAM (pagestep/blobs.h). */
-    PGS_E_TIMEOUT = -40,     /* it did not answer in time */
+    PGS_E_TIMEOUT = -40,     /* it, or another thread that moves a page, did not answer in time */
     PGS_E_FULL = -41,        /* it has no room left */
     PGS_E_STORE_LOST = -42,  /* it cannot be reached, or has gone */
     PGS_E_IN_USE = -43,      /* another process, or another store, uses it */
     PGS_E_SWAP_FOREIGN = -44, /* not a swap file (docs/SWAP.md) */
     PGS_E_SWAP_VERSION = -45, /* a swap file of a version that is not known */
-    PGS_E_SWAP_OTHER = -46    /* a swap file of other pages, or of another codec */
+    PGS_E_SWAP_OTHER = -46,   /* a swap file of other pages, or of another codec */
+
+    /* Of maps (pagestep/map.h). */
+    PGS_E_NO_FAULTS = -50, /* this process cannot have memory that faults in */
+    PGS_E_FORKED = -51,    /* the store has had maps, and is the parent process's */
+    PGS_E_MAPPED = -52     /* the object is mapped */
 };
 
 /* A short English phrase for an error code; never NULL, static storage. */

@@ -149,6 +149,9 @@ struct pgs_store_params {
     uint32_t flags;        /* enum pgs_store_flag, or'ed */
     uint32_t pool_percent; /* of what is left of the budget after metadata and held
                               frames, how much clean compressed pages may take; 0 to 100 */
+    uint32_t wait_ms;      /* how long a page that another thread moves is waited for before
+                              PGS_E_TIMEOUT; 0: 30,000 */
+    uint32_t reserved;     /* 0 */
 };
 
 /* A snapshot. Counts of pages and bytes are of the moment, the others since
@@ -248,7 +251,7 @@ int pgs_object_fork(pgs_store *store, uint32_t object, uint32_t *object_ret);
 
 /* Gives anonymous memory another number of pages. What is beyond it is given up; new pages
  * read as zeros. Errors: PGS_E_PINNED (a page beyond it is pinned: nothing has changed),
- * PGS_E_UNSUPPORTED (not anonymous), PGS_E_RANGE, PGS_E_INVALID,
+ * PGS_E_MAPPED, PGS_E_UNSUPPORTED (not anonymous), PGS_E_RANGE, PGS_E_INVALID,
  * PGS_E_NOMEM, PGS_E_BUDGET. */
 int pgs_object_resize(pgs_store *store, uint32_t object, uint64_t page_count);
 
@@ -275,7 +278,7 @@ int pgs_object_add_codec(pgs_store *store, uint32_t object, const pgs_codec *cod
 
 /* Drops an object with all its pages, but for those that its forks have, and with the last
  * of these closes its backing. No other call on the object may be under way. PGS_E_PINNED
- * where it pins a page. */
+ * where it pins a page, PGS_E_MAPPED while it is mapped. */
 int pgs_object_remove(pgs_store *store, uint32_t object);
 
 /* Says how pages are treated from now on, which at first is PGS_LEVEL_NORMAL and

@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: MIT */
+#include "map/ranges.h"
+
+#include <errno.h>
+#include <sched.h>
+
+enum { RANGES_MAX = 256 };
+
+/* The rows are never freed, so anybody may look at any; a row's range stays as long
+ * as the row has users. */
+static struct row {
+    struct range *_Atomic range;
+    _Atomic unsigned users;
+} rows[RANGES_MAX];
+static _Atomic unsigned rows_used; /* those from here on were never used */
+static pthread_mutex_t change_lock = PTHREAD_MUTEX_INITIALIZER;
+
+int ranges_add(struct range *range)
+{
+    int error = EMFILE;
+    pthread_mutex_lock(&change_lock);
+    for (unsigned i = 0; i < RANGES_MAX && error; i++) {
+        if (atomic_load(&rows[i].range))
+            continue;
+        atomic_store(&rows[i].range, range);
+        if (i >= atomic_load(&rows_used))
+            atomic_store(&rows_used, i + 1);
+        error = 0;
+    }
+    pthread_mutex_unlock(&change_lock);
+    return error;
+}
+
+void ranges_remove(struct range *range)
+{
+    for (unsigned i = 0; i < RANGES_MAX; i++) {
+        struct range *expected = range;
+        if (!atomic_compare_exchange_strong(&rows[i].range, &expected, NULL))
+            continue;
+        /* A child process has the users of its parent's, but not their threads. */
+        while (range->home->forks == home_forks() && atomic_load(&rows[i].users))
+            sched_yield();
+    }
+}
+
+static bool overlaps(const struct range *range, uintptr_t address, size_t size)
+{
+    uintptr_t base = (uintptr_t)range->base;
+    return address < base + range->home->size && base < address + size;
+}
+
+static struct range *enter_any(uintptr_t address, size_t size, unsigned *row_ret)
+{
+    unsigned used = atomic_load(&rows_used);
+    for (unsigned i = 0; i < used; i++) {
+        atomic_fetch_add(&rows[i].users, 1);
+        struct range *range = atomic_load(&rows[i].range);
+        if (range && overlaps(range, address, size)) {
+            *row_ret = i;
+            return range;
+        }
+        ranges_leave(i);
+    }
+    return NULL;
+}
+
+struct range *ranges_enter(uintptr_t address, unsigned *row_ret)
+{
+    return enter_any(address, 1, row_ret);
+}
+
+void ranges_leave(unsigned row)
+{
+    atomic_fetch_sub(&rows[row].users, 1);
+}
+
+bool range_has_any(const void *bytes, size_t size)
+{
+    unsigned row;
+    if (!bytes || !size || !enter_any((uintptr_t)bytes, size, &row))
+        return false;
+    ranges_leave(row);
+    return true;
+}

@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * A process has one handler of SIGBUS. What is not of a range goes to the one that was
+ * there before.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <signal.h>
+#include <ucontext.h>
+
+#include "map/ranges.h"
+#include "map/serve.h"
+
+static pthread_mutex_t install_lock = PTHREAD_MUTEX_INITIALIZER;
+static unsigned users; /* ranges that need the handler */
+/* Whose handler was there: at first, and when this one was last put over others. These
+ * may call this one in turn: then it is the first one's. */
+static struct sigaction first, latest;
+static _Thread_local bool passing_on;
+
+bool sigbus_tells_writes(void)
+{
+#if defined(__x86_64__)
+    return true;
+#else
+    return false;
+#endif
+}
+
+static bool is_write(const void *context)
+{
+#if defined(__x86_64__)
+    const ucontext_t *thread = context;
+    return thread->uc_mcontext.gregs[REG_ERR] & 2;
+#else
+    (void)context;
+    return false;
+#endif
+}
+
+static void call(const struct sigaction *action, int number, siginfo_t *info, void *context)
+{
+    if (action->sa_flags & SA_SIGINFO) {
+        action->sa_sigaction(number, info, context);
+    } else if (action->sa_handler != SIG_DFL && action->sa_handler != SIG_IGN) {
+        action->sa_handler(number);
+    } else if (info->si_code > 0) {
+        /* The touch is tried again, and now kills: a fault cannot be ignored. */
+        signal(SIGBUS, SIG_DFL);
+    } else if (action->sa_handler == SIG_DFL) {
+        signal(SIGBUS, SIG_DFL);
+        raise(SIGBUS);
+    }
+}
+
+/* As if this handler were not there. */
+static void pass_on(int number, siginfo_t *info, void *context)
+{
+    if (passing_on || info->si_code <= 0) {
+        call(&first, number, info, context);
+        return;
+    }
+    passing_on = true;
+    call(&latest, number, info, context);
+    passing_on = false;
+}
+
+static bool mend(const siginfo_t *info, const void *context)
+{
+    unsigned row;
+    bool mended = false;
+    uintptr_t address = (uintptr_t)info->si_addr;
+    struct range *range = info->si_code > 0 ? ranges_enter(address, &row) : NULL;
+    if (!range)
+        return false;
+    if (range->service == RANGE_SIGBUS)
+        mended = range->owner.fault(range->owner.ctx, address - (uintptr_t)range->base,
+                                    is_write(context)) == 0;
+    ranges_leave(row);
+    return mended;
+}
+
+static void on_sigbus(int number, siginfo_t *info, void *context)
+{
+    int saved = errno;
+    if (!mend(info, context))
+        pass_on(number, info, context);
+    errno = saved;
+}
+
+static bool is_ours(const struct sigaction *action)
+{
+    return (action->sa_flags & SA_SIGINFO) && action->sa_sigaction == on_sigbus;
+}
+
+/* Puts the handler in place, also where somebody has put another over it since: that one
+ * is called for what is not ours. */
+static int install(void)
+{
+    /* A touch in the handler of another signal, or of this one, is served as well. */
+    struct sigaction ours = {.sa_sigaction = on_sigbus, .sa_flags = SA_SIGINFO | SA_NODEFER}, now;
+    sigemptyset(&ours.sa_mask);
+    if (sigaction(SIGBUS, NULL, &now))
+        return errno;
+    if (is_ours(&now))
+        return 0;
+    latest = now;
+    if (users == 0)
+        first = now;
+    return sigaction(SIGBUS, &ours, NULL) ? errno : 0;
+}
+
+static void uninstall(void)
+{
+    struct sigaction now;
+    if (!sigaction(SIGBUS, NULL, &now) && is_ours(&now))
+        sigaction(SIGBUS, &latest, NULL);
+}
+
+int serve_in_sigbus(struct range *range)
+{
+    (void)range;
+    pthread_mutex_lock(&install_lock);
+    int error = install();
+    users += !error;
+    pthread_mutex_unlock(&install_lock);
+    return error;
+}
+
+void serve_in_sigbus_end(struct range *range)
+{
+    (void)range;
+    pthread_mutex_lock(&install_lock);
+    if (--users == 0)
+        uninstall();
+    pthread_mutex_unlock(&install_lock);
+}

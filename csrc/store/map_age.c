@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Which pages of maps are used: the processor does not tell, so their mapping is
+ * taken away, range by range, and the fault of the next touch, which finds the page
+ * still in RAM, is a use. That is paced by evictions: between two looks at a page
+ * about as many pages leave as are mapped. Of a range that is not touched again
+ * neither mapping nor page tables are left.
+ */
+#include "store/map_internal.h"
+
+enum { AGE_PAUSE_MIN = 16 };
+
+/* Takes the mapping of pages first to end - 1 away; `pinned_too`: else theirs stays, for
+ * their users rely on it. Returns of how many. */
+static uint32_t detach_run(struct pgs_map *map, uint64_t first, uint64_t end, bool pinned_too)
+{
+    struct job job = job_of(map->store, map->member);
+    uint64_t size = map->store->page_size;
+    uint32_t detached = 0;
+    for (uint64_t page_no = first; page_no < end; page_no++) {
+        _Atomic uint64_t *word = &map->attached[page_no / 64];
+        if (!(atomic_load_explicit(word, memory_order_relaxed) & map_bit(page_no)))
+            continue;
+        if (pinned_too || !job_select(&job, page_no) ||
+            !(page_load(job.page) & PAGE_PINS_MASK)) {
+            detached += (atomic_fetch_and(word, ~map_bit(page_no)) & map_bit(page_no)) != 0;
+            continue;
+        }
+        if (page_no > first)
+            range_detach(&map->range, first * size, (page_no - first) * size);
+        first = page_no + 1;
+    }
+    if (detached && end > first)
+        range_detach(&map->range, first * size, (end - first) * size);
+    map_count(&map->detaches, detached);
+    map_count(&map->ranges_dropped, detached > 0);
+    return detached;
+}
+
+static uint64_t words_of(const struct pgs_map *map)
+{
+    return (map->page_count + 63) / 64;
+}
+
+static uint64_t pages_before(const struct pgs_map *map, uint64_t word)
+{
+    return word * 64 < map->page_count ? word * 64 : map->page_count;
+}
+
+static bool any_attached(const struct pgs_map *map, uint64_t word, uint64_t end)
+{
+    for (; word < end; word++)
+        if (atomic_load_explicit(&map->attached[word], memory_order_relaxed))
+            return true;
+    return false;
+}
+
+/* Looks at the next range of a map that has pages mapped; at none where the hand has come to
+ * the end. */
+static uint32_t look_once(struct pgs_map *map)
+{
+    uint64_t words = words_of(map);
+    while (map->age_hand < words) {
+        uint64_t word = map->age_hand, end = word + AGED_WORDS < words ? word + AGED_WORDS : words;
+        map->age_hand = end;
+        if (any_attached(map, word, end))
+            return detach_run(map, word * 64, pages_before(map, end), false);
+    }
+    map->age_hand = 0;
+    return 0;
+}
+
+/* One hand goes over all maps. */
+static uint32_t look(struct map_list *maps)
+{
+    struct pgs_map *begin = maps->hand ? maps->hand : maps->first, *map = begin;
+    uint32_t detached = 0;
+    while (map && !(detached = look_once(map))) {
+        map = map->next ? map->next : maps->first;
+        if (map == begin)
+            break;
+    }
+    maps->hand = map;
+    return detached;
+}
+
+void maps_age(pgs_store *store)
+{
+    struct map_list *maps = &store->maps;
+    if (!atomic_load_explicit(&maps->first, memory_order_relaxed) ||
+        atomic_fetch_sub_explicit(&maps->due, 1, memory_order_relaxed) > 1 ||
+        pthread_mutex_trylock(&maps->lock))
+        return;
+    uint32_t detached = look(maps);
+    atomic_store_explicit(&maps->due, detached > AGE_PAUSE_MIN ? detached : AGE_PAUSE_MIN,
+                          memory_order_relaxed);
+    pthread_mutex_unlock(&maps->lock);
+}
+
+int pgs_map_detach(pgs_map *map, uint64_t first_page_no, uint64_t page_count)
+{
+    if (first_page_no > map->page_count || page_count > map->page_count - first_page_no)
+        return PGS_E_RANGE;
+    detach_run(map, first_page_no, first_page_no + page_count, false);
+    return PGS_OK;
+}
+
+void map_detach_all(struct pgs_map *map)
+{
+    uint64_t words = words_of(map);
+    for (uint64_t word = 0; word < words; word += AGED_WORDS) {
+        uint64_t end = word + AGED_WORDS < words ? word + AGED_WORDS : words;
+        if (any_attached(map, word, end))
+            detach_run(map, word * 64, pages_before(map, end), true);
+    }
+}
+
+void map_note_writes(struct pgs_map *map, const struct job *job, uint32_t member_page)
+{
+    uint64_t bit = map_bit(member_page), word = page_load(job->page);
+    size_t size = job->store->page_size;
+    if (map->range.writes != RANGE_WRITES_NOTED ||
+        !(atomic_fetch_and(&map->noted[member_page / 64], ~bit) & bit))
+        return;
+    if ((!(word & PAGE_DIRTY) || (word & PAGE_COPY)) &&
+        range_written(&map->range, (size_t)member_page * size, size)) {
+        page_drop_copy(job);
+        atomic_fetch_or_explicit(&job->page->word, PAGE_DIRTY, memory_order_relaxed);
+    }
+}
+
+void map_settle_in(struct pgs_map *map, const struct job *job, uint32_t member_page)
+{
+    if (map->range.writes == RANGE_READ_ONLY)
+        return;
+    size_t size = job->store->page_size;
+    uint64_t bit = map_bit(member_page);
+    if (atomic_fetch_and(&map->attached[member_page / 64], ~bit) & bit)
+        range_detach(&map->range, (size_t)member_page * size, size);
+    map_note_writes(map, job, member_page);
+}
+
+void map_settle(const struct job *job)
+{
+    const struct frame *row = &job->store->frames[job->page->frame];
+    if (!(row->place & FRAME_HOMED))
+        return;
+    const struct member *member = member_of(job->store, row->home_member);
+    struct pgs_map *map = atomic_load_explicit(&member->map, memory_order_acquire);
+    if (map)
+        map_settle_in(map, job, row->home_page);
+}
+
+void map_clear_place(const struct member *member, uint32_t member_page)
+{
+    struct pgs_map *map = atomic_load_explicit(&member->map, memory_order_acquire);
+    uint64_t bit = map_bit(member_page);
+    size_t size = map ? map->store->page_size : 0;
+    if (map && (atomic_fetch_and(&map->attached[member_page / 64], ~bit) & bit))
+        home_drop(map->range.home, (size_t)member_page * size, size);
+}
+
+void map_forget_place(const struct member *member, uint32_t member_page)
+{
+    struct pgs_map *map = atomic_load_explicit(&member->map, memory_order_acquire);
+    uint64_t bit = map_bit(member_page);
+    if (!map)
+        return;
+    atomic_fetch_and(&map->attached[member_page / 64], ~bit);
+    atomic_fetch_and(&map->noted[member_page / 64], ~bit);
+}

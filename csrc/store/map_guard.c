@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Touches that cannot be served. Under a guard the page reads as zeros for the time
+ * being, so that the touch comes to its end, and the guard's tells; without one it is
+ * said, and the SIGBUS goes to whoever had that signal before.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "store/map_internal.h"
+
+static void say(const struct pgs_map *map, uint64_t page_no, int error)
+{
+    char line[160];
+    int size = snprintf(line, sizeof line,
+                        "pagestep: SIGBUS: page %llu of object %u cannot be brought in: %s\n",
+                        (unsigned long long)page_no, map->member->number, pgs_error_text(error));
+    if (write(STDERR_FILENO, line, (size_t)size) < 0)
+        return; /* there is nobody to tell */
+}
+
+/* False: the page cannot be made to read as zeros. Where it has come meanwhile it need not. */
+static bool make_void(struct pgs_map *map, uint64_t page_no)
+{
+    struct map_failures *failures = &map->failures;
+    size_t size = map->store->page_size;
+    if (failures->void_count == VOIDS_MAX)
+        return false;
+    int error = range_install(&map->range, page_no * size, map->zeros, size, false);
+    if (!error) {
+        failures->voids[failures->void_count++] = page_no;
+        atomic_fetch_or(&map->attached[page_no / 64], map_bit(page_no));
+    }
+    range_wake(&map->range, page_no * size, size);
+    return error == 0 || error == EEXIST;
+}
+
+int map_fail(struct pgs_map *map, uint64_t page_no, int error)
+{
+    struct map_failures *failures = &map->failures;
+    pthread_mutex_lock(&failures->lock);
+    bool guarded = failures->guards > 0;
+    failures->count++;
+    failures->page_no = page_no;
+    failures->error = error;
+    if (guarded)
+        guarded = make_void(map, page_no);
+    pthread_mutex_unlock(&failures->lock);
+    if (guarded)
+        return PGS_OK;
+    say(map, page_no, error);
+    return error;
+}
+
+/* What reads as zeros for the time being faults again. If the page has come meanwhile it is
+ * mapped again as it should be. */
+static int drop_void(const struct job *job, void *ctx)
+{
+    struct pgs_map *map = ctx;
+    size_t size = job->store->page_size, offset = (size_t)job->member_page * size;
+    int error = page_claim_to_use(job);
+    if (error)
+        return error;
+    atomic_fetch_and(&map->attached[job->member_page / 64], ~map_bit(job->member_page));
+    if ((page_load(job->page) & PAGE_HOT) && page_is_home(job))
+        range_detach(&map->range, offset, size);
+    else
+        home_drop(map->range.home, offset, size);
+    page_publish(job->store, job->page, 0, 0);
+    return PGS_OK;
+}
+
+static void drop_voids(struct pgs_map *map)
+{
+    struct map_failures *failures = &map->failures;
+    uint64_t voids[VOIDS_MAX];
+    uint32_t count;
+    pthread_mutex_lock(&failures->lock);
+    count = failures->void_count;
+    memcpy(voids, failures->voids, count * sizeof *voids);
+    failures->void_count = 0;
+    pthread_mutex_unlock(&failures->lock);
+    if (!count)
+        return;
+    struct call call;
+    size_t size = map->store->page_size;
+    bool begun = call_begin(&call, map->store, map->member->number, CALL_USES, 0, NULL) == PGS_OK;
+    for (uint32_t i = 0; i < count; i++)
+        /* A page that cannot be had is nobody's business either. */
+        if (!begun || call_do(&call, voids[i], NEEDS_ENTRY, drop_void, map))
+            home_drop(map->range.home, voids[i] * size, size);
+    if (begun)
+        call_end(&call);
+}
+
+uint64_t pgs_map_guard_begin(pgs_map *map)
+{
+    drop_voids(map);
+    pthread_mutex_lock(&map->failures.lock);
+    map->failures.guards++;
+    uint64_t count = map->failures.count;
+    pthread_mutex_unlock(&map->failures.lock);
+    return count;
+}
+
+int pgs_map_guard_end(pgs_map *map, uint64_t begun, uint64_t *page_no_ret)
+{
+    struct map_failures *failures = &map->failures;
+    pthread_mutex_lock(&failures->lock);
+    bool last = --failures->guards == 0;
+    int error = failures->count > begun ? failures->error : PGS_OK;
+    *page_no_ret = failures->page_no;
+    pthread_mutex_unlock(&failures->lock);
+    if (last)
+        drop_voids(map);
+    return error;
+}

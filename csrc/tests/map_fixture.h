@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * A store whose object is mapped, in every way that this kernel has.
+ */
+#ifndef PGS_MAP_FIXTURE_H
+#define PGS_MAP_FIXTURE_H
+
+#include "pagestep/map.h"
+#include "store_fixture.h"
+
+/* A way to map: who serves, and how writes are known of. */
+struct way {
+    const char *name;
+    uint32_t service, writes;
+};
+
+static const struct way ways[] = {
+    {"sigbus, read only", PGS_MAP_SIGBUS, PGS_MAP_READ_ONLY},
+    {"sigbus, writes fault", PGS_MAP_SIGBUS, PGS_MAP_WRITES_FAULT},
+    {"sigbus, writes noted", PGS_MAP_SIGBUS, PGS_MAP_WRITES_NOTED},
+    {"thread, read only", PGS_MAP_THREAD, PGS_MAP_READ_ONLY},
+    {"thread, writes fault", PGS_MAP_THREAD, PGS_MAP_WRITES_FAULT},
+    {"thread, writes noted", PGS_MAP_THREAD, PGS_MAP_WRITES_NOTED},
+};
+enum { WAYS = sizeof ways / sizeof *ways };
+
+static inline int is_writable(const struct way *way)
+{
+    return way->writes != PGS_MAP_READ_ONLY;
+}
+
+/* Whether this kernel and process have it; what they lack is said. */
+static inline int has_way(const struct way *way)
+{
+    struct pgs_map_support has;
+    pgs_map_probe(&has);
+    uint32_t sigbus = is_writable(way) ? has.by_sigbus_for_writes : has.by_sigbus;
+    int can = !has.system_error && !has.missing &&
+              (way->service == PGS_MAP_SIGBUS ? sigbus : has.by_thread) &&
+              (way->writes != PGS_MAP_WRITES_NOTED || has.notes_writes);
+    if (!can)
+        fprintf(stderr, "not here: %s: %s\n", way->name,
+                has.system_error ? strerror(has.system_error)
+                                 : (has.missing ? has.missing : "not in this kernel"));
+    return can;
+}
+
+static inline pgs_map *map_of(const struct fixture *fixture, uint32_t object,
+                              const struct way *way)
+{
+    struct pgs_map_params params = {.struct_size = sizeof params, .service = way->service,
+                                    .writes = way->writes};
+    pgs_map *map;
+    CHECK_EQ(pgs_map_open(fixture->store, object, &params, &map), PGS_OK);
+    return map;
+}
+
+static inline struct pgs_map_stats stats_of(pgs_map *map)
+{
+    struct pgs_map_stats stats;
+    pgs_map_stats(map, &stats);
+    return stats;
+}
+
+#endif

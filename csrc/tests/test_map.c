@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: MIT */
+#include "map_fixture.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/wait.h>
+
+enum { PAGE = 4096, PAGES = 600 };
+
+/* What a touch finds. */
+static volatile const unsigned char *page_at(pgs_map *map, uint64_t page_no)
+{
+    return (unsigned char *)pgs_map_address(map) + page_no * PAGE;
+}
+
+static void open_store(struct fixture *fixture, int writable, int anonymous)
+{
+    struct fixture_options options = {.page_count = PAGES, .budget_bytes = 1200000,
+                                      .codec_id = PGS_CODEC_LZ4, .pool_percent = 50,
+                                      .writable = writable, .anonymous = anonymous};
+    CHECK_EQ(fixture_open(fixture, &options), PGS_OK);
+}
+
+static void check_all(const struct fixture *fixture, pgs_map *map)
+{
+    for (uint64_t i = 0; i < fixture->page_count; i++)
+        CHECK_BYTES((const void *)page_at(map, i), fixture_shadow(fixture, i), PAGE);
+}
+
+static void reads_what_is_there(const struct way *way)
+{
+    struct fixture fixture;
+    open_store(&fixture, 0, 0);
+    pgs_map *map = map_of(&fixture, fixture.object, way);
+    struct noise noise = noise_seeded();
+    check_all(&fixture, map);
+    for (int i = 0; i < 5000; i++) {
+        uint64_t page_no = noise_below(&noise, PAGES), at = noise_below(&noise, PAGE);
+        CHECK_EQ(page_at(map, page_no)[at], fixture_shadow(&fixture, page_no)[at]);
+        if (i % 7 == 0)
+            fixture_check_page(&fixture, noise_below(&noise, PAGES), PGS_READ_INTO_FRAME);
+    }
+    for (uint64_t i = PAGES; i > 0; i--)
+        CHECK_EQ(page_at(map, i - 1)[9], fixture_shadow(&fixture, i - 1)[9]);
+    struct pgs_map_stats stats = stats_of(map);
+    CHECK_EQ(stats.service, way->service);
+    CHECK_EQ(stats.writes, way->writes);
+    CHECK(stats.faults > 100 && stats.pages_ahead > 100 && stats.failures == 0);
+    CHECK(fixture_stats(&fixture).used_bytes_max <= 1200000);
+    pgs_map_close(map);
+    fixture_close(&fixture);
+}
+
+static void writes_are_kept(const struct way *way)
+{
+    struct fixture fixture;
+    open_store(&fixture, 1, 0);
+    pgs_map *map = map_of(&fixture, fixture.object, way);
+    struct noise noise = noise_seeded();
+    for (int i = 0; i < 20000; i++) {
+        uint64_t page_no = noise_below(&noise, PAGES), at = noise_below(&noise, PAGE);
+        unsigned char *shadow = fixture_shadow(&fixture, page_no);
+        if (i % 3 == 0) {
+            unsigned char byte = (unsigned char)noise_word(&noise);
+            ((unsigned char *)page_at(map, page_no))[at] = shadow[at] = byte;
+        } else if (i % 29 == 0) {
+            fixture_fill_page(shadow, PAGE, &noise);
+            CHECK_EQ(pgs_write(fixture.store, fixture.object, &page_no, 1, shadow, NULL), PGS_OK);
+        } else if (i % 31 == 0) {
+            fixture_check_page(&fixture, page_no, 0);
+        } else if (i % 37 == 0) {
+            int error = pgs_page_out(fixture.store, fixture.object, &page_no, 1, NULL);
+            CHECK(error == PGS_OK || error == PGS_E_BUDGET);
+        } else if (i % 41 == 0) {
+            CHECK_EQ(pgs_map_detach(map, page_no, PAGES - page_no), PGS_OK);
+        } else {
+            CHECK_EQ(page_at(map, page_no)[at], shadow[at]);
+        }
+    }
+    check_all(&fixture, map);
+    pgs_map_close(map);
+    for (uint64_t i = 0; i < PAGES; i++)
+        fixture_check_page(&fixture, i, 0);
+    uint64_t written;
+    CHECK_EQ(pgs_flush(fixture.store, fixture.object, &written), PGS_OK);
+    CHECK_BYTES(fixture.fake.bytes, fixture.shadow, PAGES * PAGE);
+    fixture_close(&fixture);
+}
+
+int main(void)
+{
+    for (int i = 0; i < WAYS; i++) {
+        fprintf(stderr, "%s\n", ways[i].name);
+        if (!has_way(&ways[i]))
+            continue;
+        reads_what_is_there(&ways[i]);
+        if (is_writable(&ways[i]))
+            writes_are_kept(&ways[i]);
+    }
+    return 0;
+}
