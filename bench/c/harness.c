@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-#define _GNU_SOURCE /* processors to run on */
+#define _GNU_SOURCE /* processors to run on, the name of the program */
 #include "harness.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
@@ -16,7 +17,7 @@ void require(bool holds, const char *what)
 {
     if (holds)
         return;
-    fprintf(stderr, "bench_codec: %s\n", what);
+    fprintf(stderr, "%s: %s\n", program_invocation_short_name, what);
     exit(2);
 }
 
