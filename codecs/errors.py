@@ -21,10 +21,13 @@ __all__ = [
     "DirtyPage",
     "DisciplineError",
     "DoubleFree",
+    "ForkedError",
     "GonePage",
     "InAtomicSection",
     "InvalidArgument",
     "LockOrder",
+    "MapUnsupported",
+    "MappedError",
     "NoSuchPage",
     "NotABlock",
     "NotARom",
@@ -81,7 +84,7 @@ class StoreIOError(PageStepError, OSError):
 
 
 class BackingTimeout(StoreIOError, TimeoutError):
-    """A backing store did not answer in time."""
+    """A backing store, or another thread that moves a page, did not answer in time."""
 
 
 class BackingFull(StoreIOError):
@@ -145,6 +148,18 @@ class DirtyPage(PageStepError):
 
 class Unsupported(PageStepError):
     """This build, this backing or this system cannot do it."""
+
+
+class MapUnsupported(Unsupported):
+    """This process cannot have memory that faults in: what is missing, and how to get it."""
+
+
+class MappedError(PageStepError):
+    """It is mapped, and cannot be mapped again, resized or taken away as long as it is."""
+
+
+class ForkedError(PageStepError):
+    """The store is the parent process's: a child does not have the pages of its maps."""
 
 
 class Closed(PageStepError):
@@ -251,6 +266,9 @@ _BY_CODE: dict[int, type[PageStepError]] = {
     -42: BackingLost,
     -43: BackingInUse,
     **dict.fromkeys(range(-46, -43), BadSwap),
+    -50: MapUnsupported,
+    -51: ForkedError,
+    -52: MappedError,
 }
 
 

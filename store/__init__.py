@@ -3,6 +3,9 @@
 
 from ._anonymous import Anonymous, AnonymousStats
 from ._files import WrittenBeside
+from ._map_support import MapSupport, map_support
+from ._mapped_array import MappedArray
+from ._mapping import Mapping, MapStats
 from ._page_store import PageStore
 from ._pool import NonPagedPool, PagedPool, PoolBlock, PoolStats
 from ._pressure import PressureEvent, PressureStats, PressureWatcher
@@ -21,6 +24,10 @@ __all__ = [
     "Explanation",
     "Image",
     "Level",
+    "MapStats",
+    "MapSupport",
+    "MappedArray",
+    "Mapping",
     "NonPagedPool",
     "PagePolicy",
     "PageStore",
@@ -46,6 +53,7 @@ __all__ = [
     "build_rom",
     "decide",
     "include_folder",
+    "map_support",
     "parse_size",
     "replay",
     "show_size",

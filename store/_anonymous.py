@@ -96,7 +96,7 @@ class Anonymous(Pages):
         self.page_count = page_count
         self.page_size = host.page_size
         self.object_no = object_no
-        self.name = f"anonymous memory {object_no}"
+        self.name = self._name = f"anonymous memory {object_no}"
         self._host = host
         self._resizing = threading.Lock()
         self._object = object_no
@@ -150,6 +150,7 @@ class Anonymous(Pages):
         """Change the number of pages. New ones are zeros; what is beyond the end is given up.
 
         Raises:
+            MappedError: It is mapped; nothing is changed.
             PinnedPage: A page beyond the new end is pinned by a view; nothing is changed.
             BudgetExceeded: A fork, or what was forked, has no room to refer to so many.
         """

@@ -44,10 +44,10 @@ _REMEDIES = {
         "store a `scratch` file"
     ),
     lib.PGS_E_TIMEOUT: (
-        "the backing store did not answer in time; try again, or give it longer with timeout="
+        "its backing, or another thread that moves it, did not answer in time; try again, or "
+        "give the backing longer with timeout="
     ),
     lib.PGS_E_FULL: "the backing store is full; give it more room, or discard pages",
-    lib.PGS_E_STORE_LOST: "the backing store cannot be reached; try again when it is back",
     lib.PGS_E_PINNED: "it is pinned, or of level PINNED; unpin it first",
     lib.PGS_E_DIRTY: "it was written to, and no other tier has its bytes; page it out instead",
     lib.PGS_E_INVALID: "an argument is out of range",
@@ -71,8 +71,12 @@ _REMEDIES = {
         "this thread is the pager, and a paged pool's memory can leave its frames; use a "
         "non-paged pool"
     ),
-    lib.PGS_E_TIMEOUT: "its backing did not answer in time; it may later",
     lib.PGS_E_STORE_LOST: "its backing cannot be reached; it can be read again when that returns",
+    lib.PGS_E_FORKED: (
+        "this process was forked from the one whose store it is, and has no pages of its maps; "
+        "open a store here"
+    ),
+    lib.PGS_E_MAPPED: "it is mapped; let all arrays of its map go first, or close the map",
     lib.PGS_E_GONE: "its bytes were given up for good when start-up ended",
     lib.PGS_E_ROM_ABSENT: (
         "it was left out of the ROM image; open the store with the image beside it, which has it"

@@ -14,6 +14,9 @@ from pagestep.codecs.closing import Closing
 from pagestep.codecs.errors import InvalidArgument, NoSuchPage
 
 from ._binding import PageFrame, check, ffi, lib, page_number_array, readable, writable
+from ._map import open_map
+from ._mapped_array import MappedArray
+from ._mapping import MapHost
 from ._where import Where
 
 if TYPE_CHECKING:
@@ -38,6 +41,7 @@ class Pages(Closing):
     _object: int
     _local: PageFrame
     _kept: list[Any]  # what the core uses; empty when that is closed
+    _name: str  # what messages call them
 
     def __len__(self) -> int:
         """Return the number of pages."""
@@ -179,6 +183,51 @@ class Pages(Closing):
             _unpinner(core, self._object, one, self._kept),
         )
         return memoryview(ffi.buffer(frame, self.page_size)).toreadonly()
+
+    def map(
+        self,
+        *,
+        writable: bool = False,
+        service: str = "auto",
+        around: int = 8,
+        dtype: npt.DTypeLike = np.uint8,
+    ) -> MappedArray:
+        """Return the pages as memory that faults in by itself (docs/MAPS.md).
+
+        Touching a page brings it from its tier; pages leave by the store's policy, under its
+        budget, and come again when touched. A thread that touches may hold the interpreter's
+        lock. There is one map at a time. It lasts until the last array of it goes, also where
+        the store is closed before.
+
+        Args:
+            writable: It may be written to, and what is written are the pages' bytes.
+            service: ``"sigbus"``: the touching thread brings its pages, in a handler of SIGBUS;
+                ``"thread"``: a thread of the map's does; ``"auto"``: the first where it can be.
+            around: Pages that a fault without a pattern brings, 1 to 16.
+            dtype: Of the array.
+
+        Returns:
+            Shape (``page_count * page_size // dtype.itemsize``,); its ``mapping`` prefetches, holds
+            pages for system calls, and guards touches.
+
+        Raises:
+            InvalidArgument: Pages are no multiple of the system's, or an argument is out of range.
+            MapUnsupported: This process cannot have it; the message says why.
+            MappedError: There is a map already.
+            PinnedPage: A view, or a pin, holds a page.
+            BudgetExceeded: The budget has no room for it.
+        """
+        host = MapHost(
+            core=self._core(),
+            kept=self._kept,
+            object_no=self._object,
+            page_count=self.page_count,
+            page_size=self.page_size,
+            name=self._name,
+            page_name=self._page_name,
+            said=self._said,
+        )
+        return open_map(host, writable=writable, service=service, around=around, dtype=dtype)
 
     # -- where pages are ----------------------------------------------------------------
 

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
 """The layers of docs' design, held against what the code imports and includes.
 
-cli -> public interface, store -> codecs -> _core   csrc: store -> codec, pool, rom; codec -> rom
+cli -> public interface, store -> codecs -> _core
+csrc: store -> codec, pool, map, rom; codec -> rom
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ MAY_INCLUDE = {
     "codec": {"pagestep", "codec", "rom"},
     "pool": {"pagestep", "pool"},
     "rom": {"pagestep", "rom"},
-    "store": {"pagestep", "codec", "pool", "rom", "store"},
+    "map": {"map"},
+    "store": {"pagestep", "codec", "pool", "map", "rom", "store"},
 }
 
 
