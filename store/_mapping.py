@@ -231,7 +231,7 @@ class Mapping(Closing):
             # wants to stop the program is not to be outvoted.
             broken = sys.exc_info()[1]
             if broken is None or isinstance(broken, Exception):
-                self._host.check_page(code, int(page_no[0]), "brought in, and read as zeros")
+                self._host.check_page(code, int(page_no[0]), "brought in (it read as zeros)")
 
     def detach(self, first_page: int = 0, count: int | None = None) -> None:
         """Take the mapping of pages away, whole; touches build it again.
