@@ -27,18 +27,19 @@ struct poison {
 static const int descriptor_flags = O_CLOEXEC | O_NONBLOCK;
 
 /* One that serves system calls as well needs a privilege, vm.unprivileged_userfaultfd
- * or access to /dev/userfaultfd. */
+ * or access to /dev/userfaultfd; that also does where a filter refuses the system call. */
 static int open_any(bool system_calls)
 {
-    if (!system_calls)
-        return (int)syscall(SYS_userfaultfd, descriptor_flags | UFFD_USER_MODE_ONLY);
-    int fd = (int)syscall(SYS_userfaultfd, descriptor_flags);
+    int flags = system_calls ? descriptor_flags : descriptor_flags | UFFD_USER_MODE_ONLY;
+    int fd = (int)syscall(SYS_userfaultfd, flags);
     if (fd >= 0 || errno != EPERM)
         return fd;
     int device = open("/dev/userfaultfd", O_RDWR | O_CLOEXEC);
-    if (device < 0)
+    if (device < 0) {
+        errno = EPERM;
         return -1;
-    fd = ioctl(device, DEVICE_NEW, descriptor_flags);
+    }
+    fd = ioctl(device, DEVICE_NEW, flags);
     int error = errno;
     close(device);
     errno = error;

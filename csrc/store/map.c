@@ -296,7 +296,9 @@ void pgs_map_stats(pgs_map *map, struct pgs_map_stats *stats_ret)
 
 int pgs_map_prefetch(pgs_map *map, uint64_t first_page_no, uint64_t page_count, uint32_t writes)
 {
-    int error = PGS_OK;
+    int error = section_may_be(map->store);
+    if (error)
+        return error;
     if (first_page_no > map->page_count || page_count > map->page_count - first_page_no)
         return PGS_E_RANGE;
     if (writes && map->range.writes == RANGE_READ_ONLY)

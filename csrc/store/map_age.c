@@ -101,6 +101,9 @@ int pgs_map_detach(pgs_map *map, uint64_t first_page_no, uint64_t page_count)
 {
     if (first_page_no > map->page_count || page_count > map->page_count - first_page_no)
         return PGS_E_RANGE;
+    int error = section_may_be(map->store);
+    if (error)
+        return error;
     detach_run(map, first_page_no, first_page_no + page_count, false);
     return PGS_OK;
 }

@@ -26,8 +26,6 @@ static bool make_void(struct pgs_map *map, uint64_t page_no)
 {
     struct map_failures *failures = &map->failures;
     size_t size = map->store->page_size;
-    if (failures->void_count == VOIDS_MAX)
-        return false;
     int error = range_install(&map->range, page_no * size, map->zeros, size, false);
     if (!error) {
         failures->voids[failures->void_count++] = page_no;
@@ -35,23 +33,6 @@ static bool make_void(struct pgs_map *map, uint64_t page_no)
     }
     range_wake(&map->range, page_no * size, size);
     return error == 0 || error == EEXIST;
-}
-
-int map_fail(struct pgs_map *map, uint64_t page_no, int error)
-{
-    struct map_failures *failures = &map->failures;
-    pthread_mutex_lock(&failures->lock);
-    bool guarded = failures->guards > 0;
-    failures->count++;
-    failures->page_no = page_no;
-    failures->error = error;
-    if (guarded)
-        guarded = make_void(map, page_no);
-    pthread_mutex_unlock(&failures->lock);
-    if (guarded)
-        return PGS_OK;
-    say(map, page_no, error);
-    return error;
 }
 
 /* What reads as zeros for the time being faults again. If the page has come meanwhile it is
@@ -72,34 +53,76 @@ static int drop_void(const struct job *job, void *ctx)
     return PGS_OK;
 }
 
+/* In a child process the bytes are the parent's, which may have dropped the voids since. */
+static void drop_these(struct pgs_map *map, const uint64_t *page_nos, uint32_t count)
+{
+    struct call call;
+    size_t size = map->store->page_size;
+    if (section_may_be(map->store) == PGS_E_FORKED)
+        return;
+    bool begun = call_begin(&call, map->store, map->member->number, CALL_USES, 0, NULL) == PGS_OK;
+    for (uint32_t i = 0; i < count; i++)
+        /* A page that cannot be had is nobody's business either. */
+        if (!begun || call_do(&call, page_nos[i], NEEDS_ENTRY, drop_void, map))
+            home_drop(map->range.home, page_nos[i] * size, size);
+    if (begun)
+        call_end(&call);
+}
+
 static void drop_voids(struct pgs_map *map)
 {
     struct map_failures *failures = &map->failures;
     uint64_t voids[VOIDS_MAX];
-    uint32_t count;
     pthread_mutex_lock(&failures->lock);
-    count = failures->void_count;
+    uint32_t count = failures->void_count;
     memcpy(voids, failures->voids, count * sizeof *voids);
     failures->void_count = 0;
     pthread_mutex_unlock(&failures->lock);
-    if (!count)
-        return;
-    struct call call;
-    size_t size = map->store->page_size;
-    bool begun = call_begin(&call, map->store, map->member->number, CALL_USES, 0, NULL) == PGS_OK;
-    for (uint32_t i = 0; i < count; i++)
-        /* A page that cannot be had is nobody's business either. */
-        if (!begun || call_do(&call, voids[i], NEEDS_ENTRY, drop_void, map))
-            home_drop(map->range.home, voids[i] * size, size);
-    if (begun)
-        call_end(&call);
+    if (count)
+        drop_these(map, voids, count);
+}
+
+/* They take RAM that nobody has charged, so they are few: the oldest makes way, and fails
+ * again when it is touched again. Called with the lock, which is let go meanwhile. */
+static void make_room_for_void(struct pgs_map *map)
+{
+    struct map_failures *failures = &map->failures;
+    while (failures->void_count == VOIDS_MAX) {
+        uint64_t oldest = failures->voids[0];
+        failures->void_count--;
+        memmove(failures->voids, failures->voids + 1,
+                failures->void_count * sizeof *failures->voids);
+        pthread_mutex_unlock(&failures->lock);
+        drop_these(map, &oldest, 1);
+        pthread_mutex_lock(&failures->lock);
+    }
+}
+
+int map_fail(struct pgs_map *map, uint64_t page_no, int error)
+{
+    struct map_failures *failures = &map->failures;
+    pthread_mutex_lock(&failures->lock);
+    if (failures->guards == 0 || !failures->error) {
+        failures->page_no = page_no;
+        failures->error = error;
+    }
+    failures->count++;
+    if (failures->guards > 0)
+        make_room_for_void(map);
+    bool guarded = failures->guards > 0 && make_void(map, page_no);
+    pthread_mutex_unlock(&failures->lock);
+    if (guarded)
+        return PGS_OK;
+    say(map, page_no, error);
+    return error;
 }
 
 uint64_t pgs_map_guard_begin(pgs_map *map)
 {
     drop_voids(map);
     pthread_mutex_lock(&map->failures.lock);
-    map->failures.guards++;
+    if (map->failures.guards++ == 0)
+        map->failures.error = PGS_OK;
     uint64_t count = map->failures.count;
     pthread_mutex_unlock(&map->failures.lock);
     return count;
