@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import gc
 import os
+import re
 import threading
 import weakref
 from collections.abc import Callable
@@ -385,6 +386,13 @@ def maps_of_this_process() -> int:
     return sum("memfd:pagestep" in line for line in text.splitlines())
 
 
+def resident_bytes() -> int:
+    """Return the RAM of this process's maps, each page once."""
+    text = Path("/proc/self/smaps").read_text()
+    each = re.findall(r"memfd:pagestep.*?^Pss: +(\d+) kB", text, re.MULTILINE | re.DOTALL)
+    return sum(int(kib) for kib in each) * 1024
+
+
 def close_store(store: PageStore) -> None:
     store.close()
 
@@ -534,6 +542,24 @@ def test_a_guard_over_the_whole_array(corrupt: PageStore) -> None:
         expected[[3, 700]] = 0
         assert raised.value.page_no in (3, 700)
         assert np.array_equal(copy, expected.reshape(-1))
+
+
+def test_a_guard_over_more_pages_than_it_keeps(tmp_path: Path, service: str) -> None:
+    path = tmp_path / "image.bin"
+    path.write_bytes(FLAT.tobytes())
+    with PageStore.open(path, ram=RAM, base=0) as store:
+        for page_no in range(COUNT):
+            store.read(page_no)
+            store.page_out(page_no)
+            store.discard(page_no)
+        path.write_bytes(np.where(np.arange(FLAT.size) % PAGE, FLAT, FLAT ^ 1).tobytes())
+        array = store.map(service=service)
+        with pytest.raises(CorruptPage) as raised, array.mapping.guarded():
+            assert (array.any(), resident_bytes() <= 64 * PAGE) == (False, True)
+        assert raised.value.page_no == 0, "the first one is named"
+        assert array.mapping.stats().failures >= COUNT
+        path.write_bytes(FLAT.tobytes())
+        assert np.array_equal(array, FLAT)
 
 
 def stop(_: Any) -> None:
