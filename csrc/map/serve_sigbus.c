@@ -17,6 +17,10 @@ static unsigned users; /* ranges that need the handler */
  * may call this one in turn: then it is the first one's. */
 static struct sigaction first, latest;
 static _Thread_local bool passing_on;
+/* The touch of a range from which the others' handler returned. If it fails again they have
+ * not mended it, and would be called for ever. */
+static _Thread_local uintptr_t given_up;
+enum outcome { MENDED, NOT_MENDED, NOT_OURS };
 
 bool sigbus_tells_writes(void)
 {
@@ -65,26 +69,31 @@ static void pass_on(int number, siginfo_t *info, void *context)
     passing_on = false;
 }
 
-static bool mend(const siginfo_t *info, const void *context)
+static enum outcome mend(const siginfo_t *info, const void *context)
 {
     unsigned row;
     bool mended = false;
     uintptr_t address = (uintptr_t)info->si_addr;
     struct range *range = info->si_code > 0 ? ranges_enter(address, &row) : NULL;
     if (!range)
-        return false;
+        return NOT_OURS;
     if (range->service == RANGE_SIGBUS)
         mended = range->owner.fault(range->owner.ctx, address - (uintptr_t)range->base,
                                     is_write(context)) == 0;
     ranges_leave(row);
-    return mended;
+    return mended ? MENDED : NOT_MENDED;
 }
 
 static void on_sigbus(int number, siginfo_t *info, void *context)
 {
     int saved = errno;
-    if (!mend(info, context))
+    uintptr_t address = (uintptr_t)info->si_addr;
+    enum outcome outcome = mend(info, context);
+    if (outcome == NOT_MENDED && given_up == address)
+        signal(SIGBUS, SIG_DFL);
+    else if (outcome != MENDED)
         pass_on(number, info, context);
+    given_up = outcome == NOT_MENDED ? address : 0;
     errno = saved;
 }
 

@@ -130,6 +130,20 @@ with open(path, "r+b") as file:
         assert ended.stderr.startswith(LINE if how == "touch" else "")
 
 
+def test_a_handler_that_mends_nothing_is_no_endless_loop(tmp_path: Path) -> None:
+    body = """
+signal.signal(signal.SIGBUS, lambda *_: None)  # runs when the touch is over, which it never is
+store = damaged()
+array = store.map()
+assert array[9 * PAGE] == FLAT[9 * PAGE]
+array[5 * PAGE]
+"""
+    ended = run(tmp_path, body)
+    assert ended.returncode == -signal.SIGBUS
+    assert 1 <= len(ended.stderr.splitlines()) <= 2
+    assert ended.stderr.startswith(LINE)
+
+
 def test_a_sigbus_that_was_sent_goes_to_pythons_handler(tmp_path: Path) -> None:
     body = """
 seen = []
