@@ -90,7 +90,7 @@ struct encoder {
 };
 
 /* Room for a page, or for some that a fault brings together. */
-enum { ROOM_BYTES = 65536 };
+enum { ROOM_BYTES = 131072 };
 
 struct map_list {
     pthread_mutex_t lock;
@@ -285,6 +285,8 @@ void frame_keep(pgs_store *store);
 
 /* page_in.c: the page is claimed, or held by PAGE_READER where it says so */
 int page_fetch(const struct job *job, uint64_t word, void *out);
+/* Has the compressed bytes of a page, which need not be claimed, on their way. */
+void page_prefetch(const pgs_store *store, const struct page *page);
 int page_decode_copy(const struct job *job, pgs_coder *coder, void *out, uint32_t *size_ret);
 int page_may_fault(const struct job *job);
 int page_bring_in(const struct job *job);
