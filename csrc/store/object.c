@@ -151,6 +151,7 @@ static int shape_backing(const struct pgs_backing *backing, struct pgs_object *s
         return PGS_E_INVALID;
     shape->backing = *backing;
     shape->backing_bytes = backing_memory_bytes(backing);
+    shape->backing_pages = backing->capacity ? backing->capacity(backing->ctx) : UINT64_MAX;
     return PGS_OK;
 }
 
