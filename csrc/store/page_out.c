@@ -231,9 +231,10 @@ int page_leave(const struct job *job, uint32_t *frame)
             if (word & PAGE_STAYS)
                 return PGS_E_BUDGET;
             int error = clean ? PGS_OK : page_write_back(job, bytes, NULL);
-            if (error)
+            /* Where its backing takes it no more it is as if there were none. */
+            dropped = !error;
+            if (error && (keep || store_copy(job, bytes, true, frame)))
                 return error;
-            dropped = true;
         }
     }
     bump(&job->worker->counters.page_outs, 1);

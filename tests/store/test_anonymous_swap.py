@@ -7,6 +7,7 @@ import gc
 import os
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -201,6 +202,25 @@ def test_a_full_file_keeps_pages_in_ram(store: PageStore, tmp_path: Path) -> Non
         memory.discard(range(0, COUNT, 2))
         wanted[::2] = 0
         check(memory, wanted)
+
+
+def test_with_a_full_file_ram_holds_as_much_as_without() -> None:
+    """What cannot go elsewhere may have all RAM, compressed."""
+    held: dict[str | None, int] = {}
+    small = np.random.default_rng(3).integers(0, 256, (3000, PAGE), np.uint8)
+    small[:, PAGE // 4 :] = 0
+    for swap in (None, "ram:?size=64KiB&timeout=0.1&buffer=4&ahead=0"):
+        with PageStore.open(ram="2MiB") as store:
+            memory = store.anonymous(len(small), swap=swap)
+            with suppress(BudgetExceeded):
+                for page_no in range(len(small)):
+                    memory.write(page_no, small[page_no])
+                    held[swap] = page_no + 1
+            for page_no in range(held[swap]):
+                assert memory.read(page_no) == small[page_no].tobytes()
+            assert store.stats().used_bytes_max <= store.stats().budget_bytes
+    [without, with_full] = held.values()
+    assert with_full > without * 0.9
 
 
 def test_what_is_refused(store: PageStore, tmp_path: Path) -> None:
