@@ -68,7 +68,8 @@ def test_a_server_keeps_pages_as_long_as_somebody_has_them(
     store.set_ram("1200KiB")
     try:
         one = store.anonymous(PAGES, swap=url, swap_pages=2 * PAGES)
-        other = store.anonymous(PAGES, swap=url)  # the same name, and pages of its own
+        # The same name, and pages of its own.
+        other = store.anonymous(PAGES, swap=url, swap_pages=2 * PAGES)
         fill(one, 1)
         fill(other, 2)
         fork = one.fork()
