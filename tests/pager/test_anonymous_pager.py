@@ -186,7 +186,8 @@ def test_a_pager_that_is_killed_again_and_again_loses_nothing(
     assert pager.restarts
 
 
-def test_closing_leaves_nothing_in_the_folder(memory: Anonymous, control: Path) -> None:
+def test_closing_leaves_nothing_in_the_folder(store: PageStore, control: Path) -> None:
+    memory = store.anonymous(PAGES, swap=f"python:faults:faulty?control={control}&timeout=20")
     fill(memory, 1)
     memory.flush()
     assert len(list((control.parent / "pages").iterdir())) == PAGES
