@@ -100,7 +100,7 @@ def control(factories: None, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def memory(store: PageStore, control: Path) -> Iterator[Anonymous]:
-    swap = f"python:faults:faulty?control={control}&timeout=0.5&ahead=0"
+    swap = f"python:faults:faulty?control={control}&timeout=2&ahead=0"
     with store.anonymous(PAGES, swap=swap) as opened:
         yield opened
         control.write_text("")

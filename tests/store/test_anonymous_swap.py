@@ -96,7 +96,7 @@ def test_more_than_the_budget(store: PageStore, tmp_path: Path, url: str) -> Non
         stats, swapped = store.stats(), memory.swap_stats()
         assert stats.used_bytes_max <= stats.budget_bytes
         assert stats.by_tier["swap"].faults > 0
-        assert swapped.puts > COUNT
+        assert swapped.puts > COUNT // 2
         assert swapped.handed_over > 0
         assert swapped.error == ""
         assert memory.flush() > 0
