@@ -44,6 +44,7 @@ struct pgs_object {
     uint64_t page_count; /* when it was added */
     uint64_t base_address;
     struct pgs_backing backing; /* struct_size 0: none */
+    uint64_t backing_pages;     /* numbers from here on it has no room for */
     uint64_t backing_bytes;     /* of RAM that it takes */
     const pgs_codec *codecs[OBJECT_CODECS]; /* by effort; NULL where it has none */
     struct page *pages;     /* NULL: it is in the family's table */
@@ -175,11 +176,18 @@ static inline uint64_t address_of(const pgs_store *store, const struct pgs_objec
     return object->base_address + page_no * store->page_size;
 }
 
+/* Whether the page, once it was changed, may go to its object's backing. */
+static inline bool page_has_backing(const struct pgs_object *object, uint64_t page_no)
+{
+    return object->backing.page_out && page_no < object->backing_pages;
+}
+
 /* Another tier has its bytes, or will take them, and may. For a page with a copy in
  * the pool this changes only where the page is treated otherwise (pgs_treat). */
-static inline bool page_can_lose_copy(const struct pgs_object *object, uint64_t word)
+static inline bool page_can_lose_copy(const struct pgs_object *object, uint64_t page_no,
+                                      uint64_t word)
 {
-    return !(word & PAGE_STAYS) && (!(word & PAGE_DIRTY) || object->backing.page_out);
+    return !(word & PAGE_STAYS) && (!(word & PAGE_DIRTY) || page_has_backing(object, page_no));
 }
 
 /* The codec that made a coded copy. */

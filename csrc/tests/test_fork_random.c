@@ -6,10 +6,12 @@
  *
  * usage: test_fork_random [steps [threads]]
  */
+#include "fake_blobs.h"
 #include "family_fixture.h"
 #include "map_fixture.h"
 
-enum { PAGE = 4096, MEMBERS = 16, PAGES_MAX = 160, SLOTS_MAX = 16384, CHECK_EVERY = 1000 };
+enum { PAGE = 4096, MEMBERS = 16, PAGES_MAX = 160, SLOTS_MAX = 16384, ROOM = 100,
+       CHECK_EVERY = 1000 };
 
 struct cell {
     uint32_t owners;
@@ -461,14 +463,21 @@ static void open_store(struct fixture *fixture, uint64_t budget, uint32_t policy
     CHECK_EQ(pgs_object_remove(fixture->store, fixture->object), PGS_OK);
 }
 
-static void run_alone(uint64_t steps, int backed, uint32_t policy, const struct way *way)
+static uint64_t fake_capacity(void *ctx)
 {
+    return ((const struct fake *)ctx)->page_count;
+}
+
+/* `room`: pages with numbers below it may go to a backing; 0: there is none. */
+static void run_alone(uint64_t steps, uint32_t room, uint32_t policy, const struct way *way)
+{
+    int backed = room > 0;
     struct fixture fixture;
     struct tree tree = {.fixture = &fixture, .alone = 1, .budget = backed ? 512 << 10 : 640 << 10,
                         .noise = noise_seeded(), .way = way};
-    struct fake fake = {.bytes = calloc(SLOTS_MAX, PAGE), .page_count = SLOTS_MAX,
-                        .page_size = PAGE};
+    struct fake fake = {.bytes = calloc(room + 1, PAGE), .page_count = room, .page_size = PAGE};
     struct pgs_backing backing = fake_backing(&fake, 1);
+    backing.capacity = fake_capacity;
     open_store(&fixture, tree.budget, policy);
     uint64_t metadata = fixture_stats(&fixture).metadata_bytes;
     tree.store = fixture.store;
@@ -479,8 +488,8 @@ static void run_alone(uint64_t steps, int backed, uint32_t policy, const struct 
             check_all(&tree);
     }
     struct pgs_stats stats = fixture_stats(&fixture);
-    printf("backed %d policy %u: %llu writes, %llu page-outs, %llu write-backs, %llu refused\n",
-           backed, policy, (unsigned long long)stats.writes, (unsigned long long)stats.page_outs,
+    printf("room %u policy %u: %llu writes, %llu page-outs, %llu write-backs, %llu refused\n",
+           room, policy, (unsigned long long)stats.writes, (unsigned long long)stats.page_outs,
            (unsigned long long)stats.writebacks, (unsigned long long)tree.refused);
     CHECK_EQ(stats.held_victims, 0);
     check_all(&tree);
@@ -515,9 +524,25 @@ static void *act(void *ctx)
     return NULL;
 }
 
-static void run_together(uint64_t steps, unsigned threads, const struct way *way)
+static struct pgs_backing coded_backing(struct fake_blobs *fake, const pgs_codec *codec)
+{
+    struct pgs_coded_params params = {.struct_size = sizeof params, .page_size = PAGE,
+                                      .page_count = ROOM, .buffer_pages = 16,
+                                      .ahead_pages = 8, .deadline_ms = 10000,
+                                      .flags = PGS_CODED_TEMPORARY};
+    struct pgs_backing backing;
+    fake_blobs_open(fake, ROOM, PAGE);
+    struct pgs_blobs blobs = fake_blobs_of(fake);
+    CHECK_EQ(pgs_backing_coded(&params, &blobs, NULL, codec, &backing), PGS_OK);
+    return backing;
+}
+
+/* Over blobs there is less RAM than pages. */
+static void run_together(uint64_t steps, unsigned threads, int swapped, const struct way *way)
 {
     enum { THREADS_MAX = 16 };
+    uint64_t budget = swapped ? 2 << 20 : 8 << 20;
+    struct fake_blobs fake;
     struct fixture fixture;
     struct actor actors[THREADS_MAX] = {0};
     pthread_t ids[THREADS_MAX];
@@ -525,9 +550,12 @@ static void run_together(uint64_t steps, unsigned threads, const struct way *way
     struct tree first = {.noise = noise, .fixture = &fixture, .way = way};
     unsigned char *bytes = calloc(PAGES_MAX / 2, PAGE);
     CHECK(threads >= 1 && threads <= THREADS_MAX);
-    open_store(&fixture, 8 << 20, PGS_POLICY_S3FIFO);
+    open_store(&fixture, budget, PGS_POLICY_S3FIFO);
     first.store = fixture.store;
-    struct tree_member *root = plant(&first, &fixture, NULL);
+    struct pgs_backing backing = coded_backing(&fake, fixture.codec);
+    struct tree_member *root = plant(&first, &fixture, swapped ? &backing : NULL);
+    if (!swapped)
+        backing.close(backing.ctx);
     for (uint64_t i = 0; i < root->page_count; i++) {
         fixture_fill_page(bytes + i * PAGE, PAGE, &noise);
         CHECK_EQ(pgs_write(fixture.store, root->object, &i, 1, bytes + i * PAGE, NULL), PGS_OK);
@@ -543,7 +571,7 @@ static void run_together(uint64_t steps, unsigned threads, const struct way *way
         *actor = (struct actor){.tree = first, .steps = steps, .common = root->object,
                                 .common_bytes = bytes};
         actor->tree.noise.state += t;
-        actor->tree.budget = 8 << 20;
+        actor->tree.budget = budget;
         actor->tree.members[actor->tree.count++] = own;
     }
     for (unsigned t = 0; t < threads; t++)
@@ -564,6 +592,8 @@ static void run_together(uint64_t steps, unsigned threads, const struct way *way
         close_tree(&actors[t].tree);
     family_check_gone(&fixture, 0);
     fixture_close(&fixture);
+    CHECK_EQ(atomic_load(&fake.puts) > 0, swapped);
+    fake_blobs_free(&fake);
     free(root);
     free(bytes);
 }
@@ -574,16 +604,19 @@ int main(int argc, char **argv)
     unsigned threads = argc > 2 ? (unsigned)strtoul(argv[2], NULL, 0) : 4;
     static const struct way *const mapped[] = {&ways[1], &ways[4]};
     run_alone(steps, 0, PGS_POLICY_S3FIFO, NULL);
-    run_alone(steps / 4, 1, PGS_POLICY_S3FIFO, NULL);
+    run_alone(steps / 4, SLOTS_MAX, PGS_POLICY_S3FIFO, NULL);
+    run_alone(steps / 4, ROOM, PGS_POLICY_S3FIFO, NULL);
     run_alone(steps / 10, 0, PGS_POLICY_WORST, NULL);
-    run_together(steps / threads, threads, NULL);
+    run_together(steps / threads, threads, 0, NULL);
+    run_together(steps / threads / 4, threads, 1, NULL);
     for (int i = 0; i < 2; i++) {
         if (!has_way(mapped[i]))
             continue;
         run_alone(steps / 2, 0, PGS_POLICY_S3FIFO, mapped[i]);
-        run_alone(steps / 10, 1, PGS_POLICY_S3FIFO, mapped[i]);
+        run_alone(steps / 10, ROOM, PGS_POLICY_S3FIFO, mapped[i]);
         run_alone(steps / 20, 0, PGS_POLICY_WORST, mapped[i]);
-        run_together(steps / 4 / threads, threads, mapped[i]);
+        run_together(steps / 4 / threads, threads, 0, mapped[i]);
+        run_together(steps / 8 / threads, threads, 1, mapped[i]);
     }
     return 0;
 }
