@@ -5,9 +5,12 @@
     python examples/sort_in_place.py                     # 128 MiB in 16 MiB
     python examples/sort_in_place.py --ram 64MiB --times 4
 
+    python examples/sort_in_place.py --swap file:///var/tmp/ --any
+
 The array is memory of a page store, mapped. numpy knows nothing of that: it touches what it sorts,
 and pages come and go, compressed. They are readings that stay the same for a while, as those of
-sensors do, for what no backing takes must fit into the RAM when it is compressed.
+sensors do, for what no backing takes must fit into the RAM when it is compressed; with a place
+for pages, ``--swap``, any numbers can be sorted.
 """
 
 from __future__ import annotations
@@ -82,19 +85,22 @@ def chunks(array: MappedArray) -> Iterator[Numbers]:
         yield array[start : start + _CHUNK]
 
 
-def fill(array: MappedArray) -> None:
-    """Write readings, each a few times."""
+def fill(array: MappedArray, anything: bool = False) -> None:
+    """Write readings, each a few times; or numbers that have nothing in common."""
     chance = np.random.default_rng(2026)
     for part in chunks(array):
-        readings = chance.integers(0, 1 << 20, part.size // _SAME, np.uint64)
-        part[:] = np.repeat(readings, _SAME)
+        same = 1 if anything else _SAME
+        readings = chance.integers(
+            0, 1 << 64 if anything else 1 << 20, part.size // same, np.uint64
+        )
+        part[:] = np.repeat(readings, same)
 
 
 def fingerprint(array: MappedArray) -> tuple[int, int]:
-    """Return what the order of an array does not change: its sum, and the xor of all."""
+    """Return what the order of an array does not change: its sum of 64 bits, and the xor of all."""
     total, xor = 0, 0
     for part in chunks(array):
-        total += int(part.sum(dtype=np.uint64))
+        total = (total + int(part.sum(dtype=np.uint64))) % 2**64
         xor ^= int(np.bitwise_xor.reduce(part))
     return total, xor
 
@@ -109,17 +115,18 @@ def is_sorted(array: MappedArray) -> bool:
     return True
 
 
-def sort_in_place(ram: int, times: int) -> bool:
+def sort_in_place(ram: int, times: int, swap: str | None = None, anything: bool = False) -> bool:
     """Fill an array, sort it, and say what it took; False: it is not what it should be."""
     with PageStore.open(ram=ram) as store:
         pages = ram * times // store.page_size
-        numbers_in_chunk = _CHUNK * 8 // store.page_size
-        memory = store.anonymous(pages - pages % numbers_in_chunk or numbers_in_chunk)
+        in_chunk = _CHUNK * 8 // store.page_size
+        pages = pages - pages % in_chunk or in_chunk
+        memory = store.anonymous(pages, swap=swap)
         array = memory.map(writable=True, dtype=np.uint64)
         # What could not be brought, because the pages do not fit, is an error, no SIGBUS.
         with array.mapping.guarded(), Watch() as watch:
             with saying("writing numbers"):
-                fill(array)
+                fill(array, anything)
                 before = fingerprint(array)
             begun = time.perf_counter()
             with saying(f"sorting {array.size:,} numbers"):
@@ -149,10 +156,12 @@ def _word(good: bool) -> str:
     show_default=True,
     help="How many times as large the array is.",
 )
-def main(ram: str, times: int) -> None:
+@click.option("--swap", help="Where pages go beside: a URL such as file:///var/tmp/.")
+@click.option("--any", "anything", is_flag=True, help="Any numbers, which do not compress.")
+def main(ram: str, times: int, swap: str | None, anything: bool) -> None:
     """Sort an array in place that is larger than the RAM it may use."""
     try:
-        good = sort_in_place(parse_size(ram, "ram"), times)
+        good = sort_in_place(parse_size(ram, "ram"), times, swap, anything)
     except PageStepError as error:
         click.echo(f"sort_in_place: {error}", err=True)
         sys.exit(2)

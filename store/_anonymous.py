@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 import operator
+import os
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -15,8 +16,13 @@ import numpy.typing as npt
 from pagestep.codecs.errors import Closed, InvalidArgument
 
 from ._binding import PageFrame, check, ffi, lib, page_number_array
-from ._pages import Pages
+from ._stats import snapshot
+from ._swapped import SwappedPages
 from ._where import Where
+from .backing import Backed, close_backing, open_backing_url
+
+if TYPE_CHECKING:
+    from pagestep.codecs import Codec
 
 __all__ = ["Anonymous", "AnonymousStats", "Host", "add_anonymous"]
 
@@ -78,7 +84,7 @@ class AnonymousStats:
 _STATS = list(AnonymousStats.__dataclass_fields__)
 
 
-class Anonymous(Pages):
+class Anonymous(SwappedPages):
     """Pages that read as zeros until written. Made by ``PageStore.anonymous`` and by ``fork``.
 
     Every method may be called from any thread; ``close`` lets calls that are under way, and
@@ -91,12 +97,24 @@ class Anonymous(Pages):
         name: What messages call it.
     """
 
-    def __init__(self, host: Host, object_no: int, page_count: int) -> None:
-        """Stand for an object of the core, which is this one's to remove."""
+    def __init__(
+        self, host: Host, object_no: int, page_count: int, swap: Any, swap_kept: list[Any]
+    ) -> None:
+        """Stand for an object of the core, which is this one's to remove.
+
+        Args:
+            host: Where it lives.
+            object_no: The object's number.
+            page_count: How many pages it has.
+            swap: The ``struct pgs_backing *`` that it shares with its forks, or None.
+            swap_kept: What must live as long as that.
+        """
         self.page_count = page_count
         self.page_size = host.page_size
         self.object_no = object_no
         self.name = self._name = f"anonymous memory {object_no}"
+        self._swap = swap
+        self._swap_kept = swap_kept
         self._host = host
         self._resizing = threading.Lock()
         self._object = object_no
@@ -104,7 +122,9 @@ class Anonymous(Pages):
         self._kept = host.kept
         # The same store by another name: with its last user the object goes, before the store.
         core = host.core
-        self._handle = ffi.gc(ffi.cast("pgs_store *", core), _remover(core, object_no, self._kept))
+        self._handle = ffi.gc(
+            ffi.cast("pgs_store *", core), _remover(core, object_no, self._kept, swap_kept)
+        )
         host.adopt(self)
 
     def close(self) -> None:
@@ -113,6 +133,7 @@ class Anonymous(Pages):
         In an atomic section, which must not wait, its RAM is given back with the store only.
         """
         self._handle = None
+        self._swap_kept = []  # a pager ends with the last that has it
 
     def __repr__(self) -> str:
         """Say which it is, and how large."""
@@ -144,7 +165,7 @@ class Anonymous(Pages):
         if code == lib.PGS_E_INVALID:
             raise InvalidArgument(f"{self.name} cannot be forked: the store has 65,536 objects")
         self._check(code, f"{self.name} cannot be forked")
-        return type(self)(self._host, int(number[0]), pages)
+        return type(self)(self._host, int(number[0]), pages, self._swap, self._swap_kept)
 
     def resize(self, pages: int) -> None:
         """Change the number of pages. New ones are zeros; what is beyond the end is given up.
@@ -228,15 +249,27 @@ class Anonymous(Pages):
     def _explain(self, code: int) -> None:
         self._host.explain(code)
 
+    def _said(self, code: int) -> str:
+        core = self._handle
+        if code != lib.PGS_E_FULL or self._swap is None or core is None:
+            return super()._said(code)
+        room = int(self._swap.capacity(self._swap.ctx))
+        said = f"it has room for {room} pages (swap_pages), among them those that forks wrote"
+        del core  # till here another thread's close has waited for it
+        return "; ".join(each for each in (said, super()._said(code)) if each)
 
-def add_anonymous(host: Host, pages: int, treatment: int, codec: Any) -> Anonymous:
+
+def add_anonymous(
+    host: Host, pages: int, treatment: int, codec: Codec, swap: tuple[str, int | None] | None
+) -> Anonymous:
     """Add anonymous memory to a store.
 
     Args:
         host: Where it lives.
         pages: How many.
         treatment: How they are treated, as ``pgs_treat`` has it.
-        codec: The ``pgs_codec *`` of its compressed pages.
+        codec: Of its compressed pages.
+        swap: Where they go when RAM is short, and for how many there is to be room; or None.
 
     Raises:
         BudgetExceeded: The budget has no room for it.
@@ -244,14 +277,41 @@ def add_anonymous(host: Host, pages: int, treatment: int, codec: Any) -> Anonymo
     """
     count = _checked(pages)
     number = ffi.new("uint32_t *")
-    code = lib.pgs_anonymous_add(host.core, count, treatment, ffi.NULL, codec, number)
+    kept: list[Any] = []
+    backing = None if swap is None else _open_swap(host, count, codec, swap, kept)
+    code = lib.pgs_anonymous_add(
+        host.core, count, treatment, backing or ffi.NULL, codec.handle.pointer, number
+    )
+    if code < 0:
+        close_backing(backing)
     if code == lib.PGS_E_INVALID:
         raise InvalidArgument(
             "no more anonymous memory: a store has at most 1,024 that are no fork; close some"
         )
     host.explain(code)
     check(code, f"anonymous memory of {count} pages does not go into the store")
-    return Anonymous(host, int(number[0]), count)
+    return Anonymous(host, int(number[0]), count, backing, kept)
+
+
+def _open_swap(
+    host: Host, pages: int, codec: Codec, swap: tuple[str, int | None], kept: list[Any]
+) -> Any:
+    """Return a ``struct pgs_backing *`` of nobody else's pages."""
+    url, room = swap
+    if room is not None:
+        room = operator.index(room)
+        if not 1 <= room <= _PAGES_MAX:
+            raise InvalidArgument(f"swap_pages is {room}: it is from 1 to {_PAGES_MAX}")
+    backed = Backed(
+        page_count=pages if room is None else room,
+        page_size=host.page_size,
+        codec=codec,
+        owner=os.urandom(32),
+        ram=snapshot(host.core).budget_bytes,
+        kept=kept,
+        temporary=True,
+    )
+    return open_backing_url(url, backed)
 
 
 def _checked(pages: int) -> int:
@@ -261,17 +321,20 @@ def _checked(pages: int) -> int:
     return count
 
 
-def _remover(core: Any, object_no: int, open_store: list[Any]) -> Callable[[Any], None]:
+def _remover(
+    core: Any, object_no: int, open_store: list[Any], swap_kept: list[Any]
+) -> Callable[[Any], None]:
     """Return what removes an object, and keeps its store alive until then.
 
     Where both are part of one cycle of garbage the store may go first nevertheless, with all
     its objects, and has emptied ``open_store`` then.
     """
-    kept = [core]
+    kept = [core, swap_kept]
 
     def remove(_: Any) -> None:
-        if open_store:
-            lib.pgs_object_remove(core, object_no)
+        # What could not be removed, and so its backing, is there until the store goes.
+        if open_store and lib.pgs_object_remove(core, object_no):
+            open_store.append(swap_kept)
         kept.clear()
 
     return remove

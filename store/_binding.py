@@ -41,7 +41,7 @@ _REMEDIES = {
     lib.PGS_E_IO: "its backing could not be read: is the image's file still whole?",
     lib.PGS_E_BUDGET: (
         "the RAM budget is full of pages that cannot leave; raise `ram`, unpin, or give the "
-        "store a `scratch` file"
+        "pages a place to go to with `swap`"
     ),
     lib.PGS_E_TIMEOUT: (
         "its backing, or another thread that moves it, did not answer in time; try again, or "

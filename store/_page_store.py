@@ -8,21 +8,20 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Self
 
 from pagestep.codecs import Codec
-from pagestep.codecs.errors import InvalidArgument, Unsupported
+from pagestep.codecs.errors import InvalidArgument
 from pagestep.store.image import Image
 from pagestep.store.policy import Level, RuleSet, decide
 from pagestep.store.rom import Rom
 from pagestep.store.rom._reader import coder_sets_for
 
 from ._anonymous import Anonymous, Host, add_anonymous
-from ._binding import check, ffi, lib
+from ._binding import check, lib
 from ._pool import NonPagedPool, PagedPool
 from ._settings import Settings
 from ._size import parse_size
 from ._stats import Stats, snapshot
 from ._store_discipline import DisciplinedStore
 from ._where import Where
-from .backing import SwapStats, swap_stats
 
 if TYPE_CHECKING:
     from pagestep.codecs.buffers import AnyBuffer
@@ -161,40 +160,6 @@ class PageStore(DisciplinedStore):
         """
         self._move(lib.pgs_discard, where, "discarded")
 
-    def flush(self) -> int:
-        """Write all changed pages to ``scratch`` or ``swap``, and make them durable.
-
-        They stay where they are. Pages that are written meanwhile may be among them or not.
-
-        Returns:
-            How many pages were written.
-
-        Raises:
-            BackingFull: There is no room for one; it stays in RAM, changed.
-            BackingLost: Nobody answers; pages that were not written stay in RAM.
-            BackingTimeout: They could not be written in time; the same.
-            Unsupported: There is neither ``scratch`` nor ``swap``.
-        """
-        written = ffi.new("uint64_t *")
-        code = lib.pgs_flush(self._core(), self._object, written)
-        if code == lib.PGS_E_UNSUPPORTED:
-            raise Unsupported("changed pages have nowhere to go: open the store with swap=")
-        check(code, f"changed pages of {self.image.name} cannot all be written back")
-        return int(written[0])
-
-    def swap_stats(self) -> SwapStats:
-        """Return what was written to ``swap`` and read from it.
-
-        Raises:
-            Unsupported: The store has none.
-        """
-        core = self._core()
-        if not self._swapped:
-            raise Unsupported("there are no changed pages elsewhere: open the store with swap=")
-        found = swap_stats(self._backing)
-        del core  # till here another thread's close has waited for it
-        return found
-
     def set_ram(self, ram: int | str) -> None:
         """Change the budget; pages leave until it holds.
 
@@ -211,22 +176,41 @@ class PageStore(DisciplinedStore):
 
     # -- anonymous memory ---------------------------------------------------------------
 
-    def anonymous(self, pages: int, *, level: Level = Level.NORMAL) -> Anonymous:
+    def anonymous(
+        self,
+        pages: int,
+        *,
+        level: Level = Level.NORMAL,
+        swap: str | None = None,
+        swap_pages: int | None = None,
+    ) -> Anonymous:
         """Make memory that reads as zeros until written, and takes RAM only where it was.
 
         Args:
             pages: How many pages; they may be far more than RAM could hold.
             level: How gladly they leave RAM; not ``PINNED``.
+            swap: Let written pages go, compressed, to what this URL names when RAM is short
+                (docs/BACKINGS.md): ``"file:///var/tmp/"`` is a file without a name in that folder,
+                ``"redis://…?namespace=…"`` a server. They are found by nobody else, and given up
+                when the memory and all its forks are closed. None: they stay in RAM.
+            swap_pages: For how many pages there is to be room at ``swap``; each costs about 8
+                bytes of RAM. None: for ``pages``. Pages that forks write are pages beside; what
+                finds no number free there stays in RAM, compressed.
 
         Raises:
+            BackingFull: There is no room for ``swap``.
+            BadSwap: ``swap`` names a file that is there, and no empty one.
             BudgetExceeded: The budget has no room for it.
             InvalidArgument: An argument is out of range.
+            StoreIOError: ``swap`` cannot be opened.
         """
         if level not in tuple(Level) or level is Level.PINNED:
             raise InvalidArgument(
                 f"level {level!r} of anonymous memory: one of LAST_RESORT to STEP_ON_IT; what is "
                 "to stay in RAM belongs into a non-paged pool, or has a view"
             )
+        if swap is None and swap_pages is not None:
+            raise InvalidArgument(f"swap_pages is {swap_pages!r}: say where they go, with swap=")
         treatment = int(self._treatments.of_level(level, 1)[0])
         host = Host(
             core=self._core(),
@@ -236,7 +220,9 @@ class PageStore(DisciplinedStore):
             explain=self._explain,
             adopt=self._parts.add,
         )
-        memory = add_anonymous(host, pages, treatment, self._codec.handle.pointer)
+        memory = add_anonymous(
+            host, pages, treatment, self._codec, None if swap is None else (swap, swap_pages)
+        )
         self._add_cold_codec(memory.object_no)
         return memory
 

@@ -18,11 +18,11 @@ from pagestep.store.image import Image
 from pagestep.store.rom import Rom
 
 from ._binding import PageFrame, check, ffi, lib, page_number_array
-from ._pages import Pages
 from ._settings import Settings
 from ._size import parse_size
+from ._swapped import SwappedPages, said_of
 from ._where import Where, page_name, pages_of
-from .backing import KeptPager, check_pair, close_backing, open_backing
+from .backing import check_pair, close_backing, open_backing
 
 __all__ = ["StoreCore"]
 
@@ -32,17 +32,8 @@ _SLACK_BYTES = 4 << 20
 
 _NO_OBJECT = 2**32 - 1  # no object has it
 
-_OF_BACKINGS = (
-    lib.PGS_E_CORRUPT,
-    lib.PGS_E_IO,
-    lib.PGS_E_TIMEOUT,
-    lib.PGS_E_FULL,
-    lib.PGS_E_STORE_LOST,
-    lib.PGS_E_UNSUPPORTED,
-)
 
-
-class StoreCore(Pages):
+class StoreCore(SwappedPages):
     """Holds a ``pgs_store *`` with an image or none, and knows what its pages are called.
 
     Attributes:
@@ -77,14 +68,18 @@ class StoreCore(Pages):
             self._cold_codec = self._codec_of(settings.cold_codec, None, settings)
             kept.append(self._cold_codec.handle)
         self._object = _NO_OBJECT
-        self._backing: Any = None
-        self._swapped = settings.swap is not None
+        self._swap = None
+        self._swap_kept = kept
         if of is not None:
-            self._backing = self._open_backing(image, rom, settings)
-            self._object = self._add_object(of, self._backing)
+            backing = self._open_backing(image, rom, settings)
+            self._object = self._add_object(of, backing)
+            self._swap = None if settings.swap is None else backing
             self._add_cold_codec(self._object)
         elif settings.swap is not None or settings.scratch is not False:
-            raise InvalidArgument("swap= and scratch= are for an image's pages: open one with it")
+            raise InvalidArgument(
+                "swap= and scratch= are for an image's pages: open the store with one; anonymous() "
+                "has a swap= of its own"
+            )
 
     def _open_backing(self, image: Image | None, rom: Rom | None, settings: Settings) -> Any:
         return open_backing(
@@ -210,13 +205,10 @@ class StoreCore(Pages):
         return f"page {page_no}" if self._image is None else page_name(self._image, page_no)
 
     def _said(self, code: int) -> str:
-        """Return what the pager says of an error that may come from it."""
-        if code not in _OF_BACKINGS:
-            return ""
-        pagers = [each.pager for each in self._kept if isinstance(each, KeptPager)]
+        said = [super()._said(code)]
         if isinstance(self._image, Image) and self._image.pager is not None:
-            pagers.append(self._image.pager)
-        return "; ".join(said for pager in pagers if (said := pager.last_error))
+            said.append(said_of(code, [self._image.pager]))
+        return "; ".join(each for each in said if each)
 
 
 def _closer(kept: list[Any]) -> Callable[[Any], None]:

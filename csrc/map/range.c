@@ -174,7 +174,8 @@ int range_install(const struct range *range, size_t offset, const void *bytes, s
                   bool protect)
 {
     return uffd_copy(range->fd, range->base + offset, bytes, size,
-                     protect && range->writes != RANGE_READ_ONLY);
+                     protect && range->writes != RANGE_READ_ONLY,
+                     range->service == RANGE_THREAD);
 }
 
 int range_attach(const struct range *range, size_t offset, size_t size, bool protect)

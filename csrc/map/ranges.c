@@ -43,10 +43,12 @@ void ranges_remove(struct range *range)
     }
 }
 
+/* A child process has the rows of its parent's ranges, and may have others at their addresses. */
 static bool overlaps(const struct range *range, uintptr_t address, size_t size)
 {
     uintptr_t base = (uintptr_t)range->base;
-    return address < base + range->home->size && base < address + size;
+    return range->home->forks == home_forks() && address < base + range->home->size &&
+           base < address + size;
 }
 
 static struct range *enter_any(uintptr_t address, size_t size, unsigned *row_ret)

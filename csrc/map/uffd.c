@@ -101,12 +101,13 @@ int uffd_register(int fd, const void *base, size_t size, bool protects)
     return request(fd, UFFDIO_REGISTER, &wish);
 }
 
-int uffd_copy(int fd, void *to, const void *from, size_t size, bool protect)
+int uffd_copy(int fd, void *to, const void *from, size_t size, bool protect, bool wakes)
 {
     struct uffdio_copy wish = {.dst = (uintptr_t)to,
                                .src = (uintptr_t)from,
                                .len = size,
-                               .mode = protect ? UFFDIO_COPY_MODE_WP : 0};
+                               .mode = (protect ? UFFDIO_COPY_MODE_WP : 0) |
+                                       (wakes ? 0 : UFFDIO_COPY_MODE_DONTWAKE)};
     while (ioctl(fd, UFFDIO_COPY, &wish)) {
         if (errno != EAGAIN && errno != EINTR)
             return errno;

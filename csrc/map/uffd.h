@@ -34,8 +34,9 @@ int uffd_open(uint64_t features, bool system_calls, int *fd_ret);
 
 int uffd_register(int fd, const void *base, size_t size, bool protects);
 
-/* Gives missing pages their bytes. `protect`: the first write faults, or is noted. */
-int uffd_copy(int fd, void *to, const void *from, size_t size, bool protect);
+/* Gives missing pages their bytes. `protect`: the first write faults, or is noted; `wakes`:
+ * somebody may wait for them. */
+int uffd_copy(int fd, void *to, const void *from, size_t size, bool protect, bool wakes);
 
 /* Maps a page that is in its file. EEXIST: it is mapped. EINVAL where the kernel
  * cannot protect it in the same step. */

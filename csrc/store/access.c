@@ -8,7 +8,7 @@
 #include "map/range.h"
 #include "store/call.h"
 
-enum { PREFETCH_LINES = 8, ENTRIES_AHEAD = 4 };
+enum { ENTRIES_AHEAD = 4 };
 
 void page_note_use(const struct job *job)
 {
@@ -231,17 +231,8 @@ static void prefetch_entry(const struct job *job, uint64_t page_no)
 /* Has the compressed bytes of a page that is read next on their way. */
 static void prefetch_bytes(const struct job *job, uint64_t page_no)
 {
-    const pgs_store *store = job->store;
-    if (!job->object->pages || page_no >= job->object->page_count)
-        return;
-    const struct page *page = &job->object->pages[page_no];
-    uint64_t word = atomic_load_explicit(&page->word, memory_order_relaxed);
-    if ((word & (PAGE_HOT | PAGE_COPY)) != PAGE_COPY || page_coding(word) == CODING_SAME)
-        return;
-    uint64_t place = __atomic_load_n(&page->place, __ATOMIC_RELAXED);
-    const unsigned char *bytes = store->pool.base + place * POOL_UNIT;
-    for (unsigned line = 0; line < PREFETCH_LINES; line++)
-        __builtin_prefetch(bytes + line * CACHE_LINE);
+    if (job->object->pages && page_no < job->object->page_count)
+        page_prefetch(job->store, &job->object->pages[page_no]);
 }
 
 static int read_pages(pgs_store *store, uint32_t object, const uint64_t *page_nos, size_t count,

@@ -29,6 +29,8 @@ int file_write(int fd, const void *from, size_t size, uint64_t offset)
         ssize_t put = pwrite(fd, at, size, (off_t)offset);
         if (put < 0 && errno == EINTR)
             continue;
+        if (put < 0 && (errno == ENOSPC || errno == EDQUOT))
+            return PGS_E_FULL;
         if (put <= 0)
             return PGS_E_IO;
         at += put;

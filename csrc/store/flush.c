@@ -24,26 +24,37 @@ static int flush_page(const struct job *job, void *written_ret)
         frame = page_bytes(job);
     }
     bool dirty = word & PAGE_DIRTY && !(frame && page_is_clean(job, frame));
-    if (dirty)
+    if (dirty && !page_has_backing(job->object, job->page_no))
+        error = PGS_E_FULL;
+    else if (dirty)
         error = frame ? page_write_back(job, frame, NULL) : page_write_back_copy(job);
     page_publish(store, job->page, 0, 0);
     *written += dirty && !error;
     return error;
 }
 
-int pgs_flush(pgs_store *store, uint32_t object, uint64_t *written_ret)
+int pgs_flush(pgs_store *store, uint32_t object, uint64_t *written_ret, uint64_t *failed_ret)
 {
     struct call call;
     *written_ret = 0;
+    *failed_ret = UINT64_MAX;
     int error = call_begin(&call, store, object, CALL_MOVES, 0, NULL);
     if (error)
         return error;
     const struct pgs_backing *backing = &call.job.object->backing;
-    uint64_t pages = member_pages(call.job.member);
+    const struct member *member = call.job.member;
+    uint64_t pages = backing->page_out ? member_pages(member) : 0;
     if (!backing->page_out)
         call_note(&call, 0, PGS_E_UNSUPPORTED);
-    for (uint64_t i = 0; backing->page_out && i < pages; i++)
-        call_note(&call, 0, call_do(&call, i, LOOKS, flush_page, written_ret));
+    for (uint64_t i = member_next(member, 0, pages); i < pages;
+         i = member_next(member, i + 1, pages)) {
+        error = call_do(&call, i, LOOKS, flush_page, written_ret);
+        if (error == PGS_E_RANGE) /* it was made smaller meanwhile */
+            break;
+        if (error && *failed_ret == UINT64_MAX)
+            *failed_ret = i;
+        call_note(&call, 0, error);
+    }
     if (backing->page_out)
         call_note(&call, 0, backing_flush(store, backing));
     return call_end(&call);

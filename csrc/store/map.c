@@ -111,6 +111,7 @@ static void map_free(struct pgs_map *map)
     free((void *)map->noted);
     free(map->zeros);
     pthread_mutex_destroy(&map->failures.lock);
+    pthread_mutex_destroy(&map->detach_lock);
     ahead_deinit(&map->ahead);
     free(map);
 }
@@ -128,6 +129,7 @@ static struct pgs_map *map_new(pgs_store *store, struct member *member, uint32_t
     map->noted = calloc(words, sizeof *map->noted);
     map->zeros = calloc(1, store->page_size);
     pthread_mutex_init(&map->failures.lock, NULL);
+    pthread_mutex_init(&map->detach_lock, NULL);
     ahead_init(&map->ahead, around ? around : AROUND_DEFAULT);
     if (map->attached && map->noted && map->zeros)
         return map;
@@ -145,6 +147,11 @@ static int open_range(struct pgs_map *map, const struct pgs_map_params *params)
         error = provide_home(map->store, map->member);
     if (!error && range_open(&map->range, map->member->home, service, writes, &owner))
         error = PGS_E_NO_FAULTS;
+    if (error)
+        return error;
+    error = reader_start(map);
+    if (error)
+        range_close(&map->range);
     return error;
 }
 
@@ -229,9 +236,12 @@ static void close_map(struct pgs_map *map)
 {
     pgs_store *store = map->store;
     uint64_t bytes = cost_of(store, map->member);
+    bool ours = map->range.home->forks == home_forks();
     unlink_map(map);
-    atomic_store_explicit(&map->member->map, NULL, memory_order_seq_cst);
-    if (map->range.home->forks == home_forks())
+    if (ours)
+        reader_end(&map->reader);
+    atomic_store(&map->member->map, NULL);
+    if (ours)
         settle_all(map);
     range_close(&map->range);
     map_free(map);

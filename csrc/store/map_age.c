@@ -10,9 +10,9 @@
 
 enum { AGE_PAUSE_MIN = 16 };
 
-/* Takes the mapping of pages first to end - 1 away; `pinned_too`: else theirs stays, for
- * their users rely on it. Returns of how many. */
-static uint32_t detach_run(struct pgs_map *map, uint64_t first, uint64_t end, bool pinned_too)
+/* Takes the mapping of up to AGED_PAGES pages away, first to end - 1; `pinned_too`: else theirs
+ * stays, for their users rely on it. Returns of how many. */
+static uint32_t detach_some(struct pgs_map *map, uint64_t first, uint64_t end, bool pinned_too)
 {
     struct job job = job_of(map->store, map->member);
     uint64_t size = map->store->page_size;
@@ -32,9 +32,32 @@ static uint32_t detach_run(struct pgs_map *map, uint64_t first, uint64_t end, bo
     }
     if (detached && end > first)
         range_detach(&map->range, first * size, (end - first) * size);
-    map_count(&map->detaches, detached);
-    map_count(&map->ranges_dropped, detached > 0);
     return detached;
+}
+
+/* Who settles a page meanwhile must not rely on its bit. */
+static uint32_t detach_run(struct pgs_map *map, uint64_t first, uint64_t end, bool pinned_too)
+{
+    uint32_t detached = 0;
+    pthread_mutex_lock(&map->detach_lock);
+    for (uint64_t next; first < end; first = next) {
+        next = end - first > AGED_PAGES ? first + AGED_PAGES : end;
+        atomic_store(&map->detaching, first << 32 | (next - first));
+        uint32_t some = detach_some(map, first, next, pinned_too);
+        map_count(&map->ranges_dropped, some > 0);
+        detached += some;
+    }
+    atomic_store(&map->detaching, 0);
+    pthread_mutex_unlock(&map->detach_lock);
+    map_count(&map->detaches, detached);
+    return detached;
+}
+
+/* Whether somebody takes the page's mapping away just now, and may not have done so yet. */
+static bool is_detaching(struct pgs_map *map, uint32_t member_page)
+{
+    uint64_t run = atomic_load(&map->detaching), first = run >> 32;
+    return member_page >= first && member_page - first < (uint32_t)run;
 }
 
 static uint64_t words_of(const struct pgs_map *map)
@@ -138,7 +161,8 @@ void map_settle_in(struct pgs_map *map, const struct job *job, uint32_t member_p
         return;
     size_t size = job->store->page_size;
     uint64_t bit = map_bit(member_page);
-    if (atomic_fetch_and(&map->attached[member_page / 64], ~bit) & bit)
+    bool attached = atomic_fetch_and(&map->attached[member_page / 64], ~bit) & bit;
+    if (attached || is_detaching(map, member_page))
         range_detach(&map->range, (size_t)member_page * size, size);
     map_note_writes(map, job, member_page);
 }

@@ -1,18 +1,23 @@
 /* SPDX-License-Identifier: MIT
  *
- * How many pages a fault brings. A touch beside the last of a stream goes on with it and
- * brings twice as many as the one before; a touch that is of no stream halves what such
- * touches bring. (Streams as in Linux's read-ahead, mm/readahead.c, but found by
+ * How many pages a fault brings. A touch of what the one before had brought, or of what comes
+ * behind it, goes on with a stream and brings twice as many; one that is of no stream halves
+ * what such touches bring. (Streams as in Linux's read-ahead, mm/readahead.c, but found by
  * where they would go on, so that several threads and arrays can share a map.)
  */
 #include "store/map_internal.h"
 
+enum {
+    ASKED_FROM = 8, /* a stream that brings so many has the reader help */
+    OWN_SHARE = 6   /* part of a window */
+};
+
 void ahead_init(struct ahead *ahead, uint32_t around)
 {
+    *ahead = (struct ahead){.start = around, .start_max = around};
     pthread_mutex_init(&ahead->lock, NULL);
-    ahead->start = ahead->start_max = around;
     for (unsigned i = 0; i < STREAMS; i++)
-        ahead->streams[i] = (struct stream){.above = UINT64_MAX, .below = UINT64_MAX};
+        ahead->streams[i].from = UINT64_MAX;
 }
 
 void ahead_deinit(struct ahead *ahead)
@@ -33,25 +38,17 @@ static uint32_t least(uint32_t one, uint32_t other)
     return one < other ? one : other;
 }
 
-struct window ahead_choose(struct ahead *ahead, uint64_t page_no, uint32_t most)
+/* Which way a touch goes on with a stream: 1, -1, or 0, it does not. Only its second touch
+ * tells which way it goes. */
+static int goes_on(const struct stream *stream, uint64_t page_no)
 {
-    struct window window = {0};
-    pthread_mutex_lock(&ahead->lock);
-    for (unsigned i = 0; i < STREAMS && !window.count; i++) {
-        struct stream *stream = &ahead->streams[i];
-        if (stream->above != page_no && stream->below != page_no)
-            continue;
-        window.down = stream->above != page_no;
-        window.count = least(stream->window * 2, AROUND_MAX);
-        ahead->start = least(ahead->start * 2, ahead->start_max);
-    }
-    if (!window.count) {
-        window.count = ahead->start;
-        ahead->start -= ahead->start / 2;
-    }
-    pthread_mutex_unlock(&ahead->lock);
-    window.count = least(window.count, most);
-    return window;
+    if (stream->from == UINT64_MAX || page_no == stream->from)
+        return 0;
+    if (page_no > stream->from)
+        return stream->way >= 0 && page_no - stream->from <= stream->span;
+    if (stream->way < 0)
+        return -(stream->from - page_no <= stream->span);
+    return -(stream->way == 0 && stream->from - page_no == 1);
 }
 
 /* The stream that it goes on with, or the one that was idle longest. */
@@ -60,7 +57,7 @@ static struct stream *stream_of(struct ahead *ahead, uint64_t page_no)
     struct stream *oldest = &ahead->streams[0];
     for (unsigned i = 0; i < STREAMS; i++) {
         struct stream *stream = &ahead->streams[i];
-        if (stream->above == page_no || stream->below == page_no)
+        if (goes_on(stream, page_no))
             return stream;
         if (ahead->faults - stream->used > ahead->faults - oldest->used)
             oldest = stream;
@@ -68,14 +65,35 @@ static struct stream *stream_of(struct ahead *ahead, uint64_t page_no)
     return oldest;
 }
 
-void ahead_note(struct ahead *ahead, uint64_t page_no, struct window brought)
+/* To fetch a page takes longer than to have it mapped: who maps what the reader fetched
+ * fetches some as well. */
+static void share(struct plan *plan, uint32_t have, uint32_t window)
 {
+    plan->asked = window;
+    if (have)
+        plan->count = window / OWN_SHARE;
+}
+
+struct plan ahead_plan(struct ahead *ahead, uint64_t page_no, uint32_t have, uint32_t most)
+{
+    struct plan plan = {0};
     pthread_mutex_lock(&ahead->lock);
-    ahead->faults++;
-    *stream_of(ahead, page_no) =
-        (struct stream){.above = brought.down ? page_no + 1 : page_no + brought.count,
-                        .below = brought.down ? page_no - brought.count : page_no - 1,
-                        .window = brought.count,
-                        .used = ahead->faults};
+    struct stream *stream = stream_of(ahead, page_no);
+    int way = goes_on(stream, page_no);
+    uint32_t window = least(ahead->start, most);
+    plan.down = way < 0;
+    /* Who wants one page for the first touch wants no more for any. */
+    if (way && ahead->start_max > 1) {
+        window = least(least(stream->window * 2, AROUND_MAX), most);
+        ahead->start = least(ahead->start * 2, ahead->start_max);
+    } else {
+        ahead->start -= ahead->start / 2;
+    }
+    plan.count = window;
+    if (way && stream->window >= ASKED_FROM)
+        share(&plan, have, window);
+    *stream = (struct stream){.from = page_no, .span = have + plan.count + plan.asked,
+                              .window = window, .way = way, .used = ++ahead->faults};
     pthread_mutex_unlock(&ahead->lock);
+    return plan;
 }

@@ -21,18 +21,53 @@ static void say(const struct pgs_map *map, uint64_t page_no, int error)
         return; /* there is nobody to tell */
 }
 
-/* False: the page cannot be made to read as zeros. Where it has come meanwhile it need not. */
-static bool make_void(struct pgs_map *map, uint64_t page_no)
+static int install_zeros(struct pgs_map *map, uint64_t page_no)
 {
-    struct map_failures *failures = &map->failures;
     size_t size = map->store->page_size;
     int error = range_install(&map->range, page_no * size, map->zeros, size, false);
-    if (!error) {
-        failures->voids[failures->void_count++] = page_no;
+    if (!error)
         atomic_fetch_or(&map->attached[page_no / 64], map_bit(page_no));
+    return error;
+}
+
+/* The page is there, but cannot be written: it goes, to where no map shows it. Or it reads as
+ * zeros already, and only its mapping was taken away. */
+static int make_way(const struct job *job, void *ctx)
+{
+    const struct pgs_map *map = ctx;
+    int error = page_claim_to_use(job);
+    if (error)
+        return error;
+    uint64_t word = page_load(job->page);
+    if ((word & PAGE_HOT) && page_is_home(job)) {
+        if (word & PAGE_PINS_MASK)
+            error = PGS_E_PINNED;
+        else
+            page_leave_home(job);
+    } else {
+        home_drop(map->range.home, (size_t)job->member_page * job->store->page_size,
+                  job->store->page_size);
     }
-    range_wake(&map->range, page_no * size, size);
-    return error == 0 || error == EEXIST;
+    if (!error)
+        error = map_error_of(install_zeros(ctx, job->member_page));
+    page_publish(job->store, job->page, 0, 0);
+    return error;
+}
+
+/* False: the page cannot be made to read as zeros. */
+static bool make_void(struct pgs_map *map, uint64_t page_no)
+{
+    struct call call;
+    int error = install_zeros(map, page_no);
+    if (error == EEXIST) {
+        error = call_begin(&call, map->store, map->member->number, CALL_USES, 0, NULL);
+        if (!error) {
+            call_note(&call, 0, call_do(&call, page_no, NEEDS_ENTRY, make_way, map));
+            error = call_end(&call);
+        }
+    }
+    range_wake(&map->range, page_no * map->store->page_size, map->store->page_size);
+    return !error;
 }
 
 /* What reads as zeros for the time being faults again. If the page has come meanwhile it is
@@ -109,9 +144,11 @@ int map_fail(struct pgs_map *map, uint64_t page_no, int error)
     failures->count++;
     if (failures->guards > 0)
         make_room_for_void(map);
-    bool guarded = failures->guards > 0 && make_void(map, page_no);
-    pthread_mutex_unlock(&failures->lock);
+    bool guarded = failures->guards > 0;
     if (guarded)
+        failures->voids[failures->void_count++] = page_no;
+    pthread_mutex_unlock(&failures->lock);
+    if (guarded && make_void(map, page_no))
         return PGS_OK;
     say(map, page_no, error);
     return error;

@@ -12,18 +12,21 @@
 
 enum {
     AROUND_DEFAULT = 8,
-    AROUND_MAX = 16,
+    AROUND_MAX = 32,
     STREAMS = 8,
+    STAGES = 2, /* one is mapped, one is fetched */
     VOIDS_MAX = 64,
     AGED_PAGES = 512, /* of 4 KiB: what one page of page tables maps on most processors */
     AGED_WORDS = AGED_PAGES / 64
 };
 
-/* A run of touches, each beside the last. */
+/* A run of touches, each beside what the one before had brought. */
 struct stream {
-    uint64_t above, below; /* the pages that would go on with it */
-    uint32_t window;
-    uint32_t used; /* when, in faults of the map */
+    uint64_t from;   /* the last touch; UINT64_MAX: none yet */
+    uint32_t span;   /* pages from there that were planned for */
+    uint32_t window; /* of these, the toucher's own */
+    int way;         /* 1: upwards; -1: downwards; 0: not known yet */
+    uint32_t used;   /* when, in faults of the map */
 };
 
 struct ahead {
@@ -33,11 +36,53 @@ struct ahead {
     uint32_t faults;
 };
 
-/* What one fault is to bring: `count` pages from page_no on, upwards or downwards. */
-struct window {
-    uint32_t count;
+/* What one fault is to bring: `count` pages from the touched one on, upwards or downwards;
+ * and the reader, so many beyond these. */
+struct plan {
+    uint32_t count, asked;
     bool down;
 };
+
+/* A page that comes: claimed, with its frame, its bytes in its worker's room. */
+struct arrival {
+    struct job job;
+    uint32_t frame;
+    bool ghost;
+    bool protect;
+};
+
+/* Pages beside each other that come together. */
+struct arrivals {
+    struct pgs_map *map;
+    uint64_t from; /* the first page */
+    uint32_t count;
+    uint32_t room; /* pages that the worker's room takes */
+    bool down;
+    struct arrival each[AROUND_MAX]; /* as they came */
+};
+
+/* A window that the reader has fetched, or fetches, until somebody comes for it. */
+enum stage_state { STAGE_FREE, STAGE_FETCHING, STAGE_READY, STAGE_TAKEN };
+struct stage {
+    _Atomic int state;
+    _Atomic uint64_t window; /* page number, way and count, packed (map_reader.c) */
+    uint64_t since;          /* when it became ready */
+    struct call call;        /* under way until it is free again */
+    struct arrivals arrivals;
+};
+
+/* The thread that reads ahead of streams. */
+struct reader {
+    pthread_t thread;
+    pthread_mutex_t lock;
+    pthread_cond_t called;
+    _Atomic uint64_t wanted; /* a window, packed; 0: none */
+    _Atomic bool sleeps, stop;
+    struct stage stages[STAGES];
+};
+
+/* Touched by nobody. */
+#define NO_PAGE UINT64_MAX
 
 struct map_failures {
     pthread_mutex_t lock;
@@ -56,8 +101,12 @@ struct pgs_map {
     struct range range;
     struct pgs_map *next; /* of the store's */
     struct ahead ahead;
+    struct reader reader;
     struct map_failures failures;
     unsigned char *zeros; /* a page of them */
+    pthread_mutex_t detach_lock; /* a leaf */
+    _Atomic uint64_t detaching;  /* first page << 32 | pages: of these bits are cleared, and the
+                                    mapping may still be there */
     uint64_t age_hand; /* the word of `attached` where the next look begins */
     _Atomic uint64_t faults, attaches, write_faults, pages_ahead, detaches, ranges_dropped;
     /* A bit a page: it may be touched without a fault. Set after the page was mapped,
@@ -88,8 +137,47 @@ void map_forget_place(const struct member *member, uint32_t member_page);
 void ahead_init(struct ahead *ahead, uint32_t around);
 void ahead_deinit(struct ahead *ahead);
 uint32_t ahead_start(struct ahead *ahead);
-struct window ahead_choose(struct ahead *ahead, uint64_t page_no, uint32_t most);
-void ahead_note(struct ahead *ahead, uint64_t page_no, struct window brought);
+/* Plans for a touch. `have`: pages from there on that are fetched already; `most`: of what one
+ * thread brings. */
+struct plan ahead_plan(struct ahead *ahead, uint64_t page_no, uint32_t have, uint32_t most);
+
+/* map_arrive.c: around what maps pages of anonymous memory, so that a fork goes before it or
+ * comes after */
+void mapping_begin(const struct job *job);
+void mapping_end(const struct job *job);
+/* Whether the page's next write through a map must be known of: it is shared, or another tier
+ * has its bytes. */
+bool map_write_counts(const struct job *job);
+/* The page, claimed, is written through a map: its copy is not its bytes any more. */
+void map_now_written(const struct job *job);
+void map_now_attached(struct pgs_map *map, const struct job *job);
+/* Gives the kernel bytes for pages that it has none of. Returns an errno. */
+int map_install(struct pgs_map *map, size_t offset, const void *bytes, size_t size, bool protect);
+int map_error_of(int system_error);
+uint32_t arrivals_most(const pgs_store *store);
+void arrivals_begin(struct arrivals *arrivals, struct pgs_map *map, uint64_t from, bool down);
+/* Fetches the touched page, claimed. */
+int arrivals_fetch(struct arrivals *arrivals, const struct job *job);
+/* Fetches one more page, beside those so far, if nobody is waited for; its job is like this. */
+bool arrivals_fetch_beside(struct arrivals *arrivals, const struct job *like);
+/* The first of `count` pages that are not there yet, as far as they are beside each other. */
+void arrivals_fetch_ahead(struct arrivals *arrivals, const struct job *like, uint32_t count);
+/* Has the pages mapped; they are hot then, or as they were where the kernel took them not.
+ * All but the touched one, the first if there is any, are published; `writes`: that one is
+ * written. */
+int arrivals_settle(struct arrivals *arrivals, uint64_t touched, bool writes);
+
+/* map_reader.c */
+int reader_start(struct pgs_map *map);
+void reader_end(struct reader *reader);
+/* Asks for pages that a stream comes to next. */
+void reader_ask(struct reader *reader, uint64_t page_no, uint32_t count, bool down);
+/* The fetched pages of which this is one, taken, or NULL. */
+struct stage *reader_take(struct reader *reader, uint64_t page_no);
+/* How many of a stage's there are from this one on. */
+uint32_t stage_pages(const struct stage *stage, uint64_t page_no);
+/* Has the pages of a taken stage mapped. */
+void reader_map(struct pgs_map *map, struct stage *stage);
 
 /* map_guard.c: 0 where the touch can go on with zeros for the time being */
 int map_fail(struct pgs_map *map, uint64_t page_no, int error);
@@ -97,6 +185,11 @@ int map_fail(struct pgs_map *map, uint64_t page_no, int error);
 static inline uint64_t map_bit(uint64_t page_no)
 {
     return (uint64_t)1 << page_no % 64;
+}
+
+static inline size_t map_offset_of(const struct job *job)
+{
+    return (size_t)job->member_page * job->store->page_size;
 }
 
 static inline void map_count(_Atomic uint64_t *counter, uint64_t by)

@@ -151,6 +151,7 @@ static int shape_backing(const struct pgs_backing *backing, struct pgs_object *s
         return PGS_E_INVALID;
     shape->backing = *backing;
     shape->backing_bytes = backing_memory_bytes(backing);
+    shape->backing_pages = backing->capacity ? backing->capacity(backing->ctx) : UINT64_MAX;
     return PGS_OK;
 }
 
@@ -241,6 +242,7 @@ int pgs_object_remove(pgs_store *store, uint32_t number)
     int error = section_may_page(store);
     if (error)
         return error;
+    struct pgs_object *gone = NULL;
     pthread_mutex_lock(&store->object_lock);
     struct member *member = member_of(store, number);
     error = member ? PGS_OK : PGS_E_RANGE;
@@ -254,12 +256,16 @@ int pgs_object_remove(pgs_store *store, uint32_t number)
             uint32_t object_no = member->object_no;
             if (member_leave(store, member)) {
                 atomic_store_explicit(&store->objects[object_no], NULL, memory_order_release);
-                backing_close(store, &object->backing);
-                object_free(store, object);
+                gone = object;
             }
         }
     }
     pthread_mutex_unlock(&store->object_lock);
+    if (gone) {
+        /* It may take as long as its deadline: others need not wait for that. */
+        backing_close(store, &gone->backing);
+        object_free(store, gone);
+    }
     return error;
 }
 

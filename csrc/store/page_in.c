@@ -8,6 +8,8 @@
 #include "store/backing.h"
 #include "store/family.h"
 
+enum { PREFETCH_LINES = 8 };
+
 uint64_t nanoseconds(const pgs_store *store)
 {
     struct timespec now;
@@ -15,6 +17,17 @@ uint64_t nanoseconds(const pgs_store *store)
         return 0;
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+void page_prefetch(const pgs_store *store, const struct page *page)
+{
+    uint64_t word = atomic_load_explicit(&page->word, memory_order_relaxed);
+    if ((word & (PAGE_HOT | PAGE_COPY)) != PAGE_COPY || page_coding(word) == CODING_SAME)
+        return;
+    uint64_t place = __atomic_load_n(&page->place, __ATOMIC_RELAXED);
+    const unsigned char *bytes = store->pool.base + place * POOL_UNIT;
+    for (unsigned line = 0; line < PREFETCH_LINES; line++)
+        __builtin_prefetch(bytes + line * CACHE_LINE);
 }
 
 static int decode(const struct job *job, pgs_coder *coder, const unsigned char *coded,

@@ -38,7 +38,7 @@ void page_drop_copy(const struct job *job)
     atomic_fetch_and_explicit(&job->page->word, ~PAGE_COPY, memory_order_relaxed);
     if (page_coding(word) == CODING_SAME)
         return;
-    if (page_can_lose_copy(job->object, word))
+    if (page_can_lose_copy(job->object, job->page_no, word))
         atomic_fetch_sub_explicit(&job->store->reclaimable, 1, memory_order_relaxed);
     pool_free(&job->store->pool, job->page->place);
     if (pool_is_loose(&job->store->pool))
@@ -128,7 +128,7 @@ int page_store_copy(const struct job *job, struct encoder *encoder, const void *
         page->copy_sum = pgs_checksum(to, stored_size);
         __atomic_store_n(&page->place, place, __ATOMIC_RELAXED);
         page_set_coding(page, size ? coding_by(job->object, encoder) : CODING_RAW);
-        if (page_can_lose_copy(job->object, page_load(page)))
+        if (page_can_lose_copy(job->object, job->page_no, page_load(page)))
             atomic_fetch_add_explicit(&store->reclaimable, 1, memory_order_relaxed);
     }
     bump(&counters->encodes, 1);
@@ -156,13 +156,25 @@ static int store_copy(const struct job *job, const void *bytes, bool keep, uint3
     return error;
 }
 
+/* Whether the job's page, of anonymous memory, came to be zeros again: then its backing is to
+ * have no bytes for it, for nobody will ask for them, or give them up. */
+static bool page_is_blank_again(const struct job *job, uint64_t sum)
+{
+    const struct family *family = job->object->family;
+    return family && sum == atomic_load_explicit(&family->blank.origin_sum, memory_order_relaxed);
+}
+
 int page_write_back(const struct job *job, const void *bytes, const struct pgs_copy *copy)
 {
     const struct pgs_backing *backing = &job->object->backing;
-    if (!backing->page_out)
+    if (!page_has_backing(job->object, job->page_no))
         return PGS_E_DIRTY;
-    int error = backing_page_out(job->store, backing, job->page_no, bytes, copy);
     uint64_t sum = pgs_checksum(bytes, job->store->page_size);
+    int error = PGS_OK;
+    if (page_is_blank_again(job, sum))
+        backing_discard(job->store, backing, job->page_no);
+    else
+        error = backing_page_out(job->store, backing, job->page_no, bytes, copy);
     /* After an error the backing may hold a mixture: no bytes are equal to it. */
     atomic_store_explicit(&job->page->origin_sum, error ? ~sum : sum, memory_order_relaxed);
     if (error)
@@ -215,14 +227,15 @@ int page_leave(const struct job *job, uint32_t *frame)
         bool unwanted = !(word & PAGE_STAYS) && (page_level(word) >= PGS_LEVEL_EAGER ||
                                                  budget_pool_share(store) == 0);
         dropped = clean && unwanted && !pgs_same_filled(bytes, store->page_size, &fill);
-        bool keep = !page_can_lose_copy(job->object, word);
+        bool keep = !page_can_lose_copy(job->object, job->page_no, word);
         if (!dropped && store_copy(job, bytes, keep, frame)) {
             if (word & PAGE_STAYS)
                 return PGS_E_BUDGET;
             int error = clean ? PGS_OK : page_write_back(job, bytes, NULL);
-            if (error)
+            /* Where its backing takes it no more it is as if there were none. */
+            dropped = !error;
+            if (error && (keep || store_copy(job, bytes, true, frame)))
                 return error;
-            dropped = true;
         }
     }
     bump(&job->worker->counters.page_outs, 1);

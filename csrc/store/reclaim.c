@@ -77,7 +77,7 @@ static bool consider(void *ctx, struct pool_key key)
     struct pgs_object *object = object_of(sample->store, key.object);
     struct page *page = page_entry(object, key.page_no);
     uint64_t word = page_load(page);
-    if (!page_can_lose_copy(object, word) && !can_settle(object, word))
+    if (!page_can_lose_copy(object, key.page_no, word) && !can_settle(object, word))
         return sample->taken == 0 || ++sample->passed < PASSED_MAX;
     if (weighted_idle(sample, word) <= sample->most_idle)
         return ++sample->taken < SAMPLES;
@@ -143,7 +143,7 @@ static enum yield yield_room(const struct job *job)
         page_publish(job->store, job->page, 0, 0);
         return ROOM_YIELDED;
     }
-    bool gone = page_can_lose_copy(job->object, word);
+    bool gone = page_can_lose_copy(job->object, job->page_no, word);
     if (gone && (word & PAGE_DIRTY))
         gone = page_write_back_copy(job) == PGS_OK;
     if (gone) {

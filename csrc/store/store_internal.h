@@ -44,6 +44,7 @@ struct pgs_object {
     uint64_t page_count; /* when it was added */
     uint64_t base_address;
     struct pgs_backing backing; /* struct_size 0: none */
+    uint64_t backing_pages;     /* numbers from here on it has no room for */
     uint64_t backing_bytes;     /* of RAM that it takes */
     const pgs_codec *codecs[OBJECT_CODECS]; /* by effort; NULL where it has none */
     struct page *pages;     /* NULL: it is in the family's table */
@@ -90,7 +91,7 @@ struct encoder {
 };
 
 /* Room for a page, or for some that a fault brings together. */
-enum { ROOM_BYTES = 65536 };
+enum { ROOM_BYTES = 131072 };
 
 struct map_list {
     pthread_mutex_t lock;
@@ -175,11 +176,18 @@ static inline uint64_t address_of(const pgs_store *store, const struct pgs_objec
     return object->base_address + page_no * store->page_size;
 }
 
+/* Whether the page, once it was changed, may go to its object's backing. */
+static inline bool page_has_backing(const struct pgs_object *object, uint64_t page_no)
+{
+    return object->backing.page_out && page_no < object->backing_pages;
+}
+
 /* Another tier has its bytes, or will take them, and may. For a page with a copy in
  * the pool this changes only where the page is treated otherwise (pgs_treat). */
-static inline bool page_can_lose_copy(const struct pgs_object *object, uint64_t word)
+static inline bool page_can_lose_copy(const struct pgs_object *object, uint64_t page_no,
+                                      uint64_t word)
 {
-    return !(word & PAGE_STAYS) && (!(word & PAGE_DIRTY) || object->backing.page_out);
+    return !(word & PAGE_STAYS) && (!(word & PAGE_DIRTY) || page_has_backing(object, page_no));
 }
 
 /* The codec that made a coded copy. */
@@ -285,6 +293,8 @@ void frame_keep(pgs_store *store);
 
 /* page_in.c: the page is claimed, or held by PAGE_READER where it says so */
 int page_fetch(const struct job *job, uint64_t word, void *out);
+/* Has the compressed bytes of a page, which need not be claimed, on their way. */
+void page_prefetch(const pgs_store *store, const struct page *page);
 int page_decode_copy(const struct job *job, pgs_coder *coder, void *out, uint32_t *size_ret);
 int page_may_fault(const struct job *job);
 int page_bring_in(const struct job *job);

@@ -34,8 +34,8 @@ uint64_t treatment_bits(uint8_t treatment)
 /* A page with a copy in the pool may have become one that reclaim can drop, or none. */
 static void recount(const struct job *job, uint64_t before, uint64_t after)
 {
-    bool was = page_can_lose_copy(job->object, before);
-    bool is = page_can_lose_copy(job->object, after);
+    bool was = page_can_lose_copy(job->object, job->page_no, before);
+    bool is = page_can_lose_copy(job->object, job->page_no, after);
     if (!(after & PAGE_COPY) || page_coding(after) == CODING_SAME || was == is)
         return;
     if (is)

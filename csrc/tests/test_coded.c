@@ -382,7 +382,7 @@ static void bad_parameters(void)
     bad[4].ahead_pages = 4097;
     bad[5].deadline_ms = 0;
     bad[6].page_size = 8192; /* the codec's is another */
-    bad[7].reserved = 1;
+    bad[7].flags = 2;
     for (int i = 0; i < 8; i++)
         CHECK_EQ(pgs_backing_coded(&bad[i], &blobs, NULL, bench.codec, &backing), PGS_E_INVALID);
     struct pgs_coded_params params = params_of(4, 4);
@@ -443,7 +443,7 @@ static void a_store_reads_nothing_when_it_opens(void)
 {
     struct stored stored;
     struct pgs_stats stats;
-    uint64_t written;
+    uint64_t written, failed;
     stored_open(&stored, 1 << 20);
     CHECK_EQ(atomic_load(&stored.bench.fake.gets), 0);
     for (uint64_t i = 0; i < PAGES; i++)
@@ -454,7 +454,7 @@ static void a_store_reads_nothing_when_it_opens(void)
     CHECK(stats.used_bytes_max <= 1 << 20);
     CHECK(stats.faults[PGS_SOURCE_SWAP] > 0);
     CHECK(stats_of(&stored.bench).handed_over > 0);
-    CHECK_EQ(pgs_flush(stored.store, stored.object, &written), PGS_OK);
+    CHECK_EQ(pgs_flush(stored.store, stored.object, &written, &failed), PGS_OK);
     CHECK_EQ(pgs_object_remove(stored.store, stored.object), PGS_OK);
     uint64_t gets = atomic_load(&stored.bench.fake.gets);
     bench_attach(&stored.bench, 16, 0);
@@ -484,29 +484,30 @@ static void flush_leaves_pages_where_they_are(void)
 {
     struct stored stored;
     struct pgs_stats stats;
-    uint64_t written;
+    uint64_t written, failed;
     stored_open(&stored, 16 << 20);
     for (uint64_t i = 0; i < 300; i++)
         CHECK_EQ(stored_write(&stored, i), PGS_OK);
     uint64_t compressed[] = {3, 4, 5, 6};
     CHECK_EQ(pgs_page_out(stored.store, stored.object, compressed, 4, NULL), PGS_OK);
-    CHECK_EQ(pgs_flush(stored.store, stored.object, &written), PGS_OK);
+    CHECK_EQ(pgs_flush(stored.store, stored.object, &written, &failed), PGS_OK);
     CHECK_EQ(atomic_load(&stored.bench.fake.flushes), 1);
     CHECK_EQ(pgs_store_stats(stored.store, &stats), PGS_OK);
     CHECK_EQ(stats.dirty_pages, 0);
     CHECK(stats.hot_pages >= 290);
     CHECK(written <= 300 && written >= 200); /* some are zeros, as they were */
-    CHECK_EQ(pgs_flush(stored.store, stored.object, &written), PGS_OK);
+    CHECK_EQ(pgs_flush(stored.store, stored.object, &written, &failed), PGS_OK);
     CHECK_EQ(written, 0);
     uint32_t anonymous;
     CHECK_EQ(pgs_object_add(stored.store, 4, 0, NULL, NULL, &anonymous), PGS_OK);
-    CHECK_EQ(pgs_flush(stored.store, anonymous, &written), PGS_E_UNSUPPORTED);
+    CHECK_EQ(pgs_flush(stored.store, anonymous, &written, &failed), PGS_E_UNSUPPORTED);
     fake_blobs_set(&stored.bench.fake, BLOBS_DEAD);
     for (uint64_t i = 0; i < 300; i++) {
         stored.bench.pages[i * PAGE + 100] ^= 1;
         CHECK_EQ(stored_write(&stored, i), PGS_OK);
     }
-    CHECK_EQ(pgs_flush(stored.store, stored.object, &written), PGS_E_STORE_LOST);
+    CHECK_EQ(pgs_flush(stored.store, stored.object, &written, &failed), PGS_E_STORE_LOST);
+    CHECK_EQ(failed, 16); /* so many the buffer took */
     for (uint64_t i = 0; i < 300; i++)
         stored_check(&stored, i);
     fake_blobs_set(&stored.bench.fake, BLOBS_FINE);

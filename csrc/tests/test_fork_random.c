@@ -6,9 +6,12 @@
  *
  * usage: test_fork_random [steps [threads]]
  */
+#include "fake_blobs.h"
 #include "family_fixture.h"
+#include "map_fixture.h"
 
-enum { PAGE = 4096, MEMBERS = 16, PAGES_MAX = 160, SLOTS_MAX = 16384, CHECK_EVERY = 1000 };
+enum { PAGE = 4096, MEMBERS = 16, PAGES_MAX = 160, SLOTS_MAX = 16384, ROOM = 100,
+       CHECK_EVERY = 1000 };
 
 struct cell {
     uint32_t owners;
@@ -21,6 +24,7 @@ struct tree_member {
     struct cell *cells[PAGES_MAX]; /* NULL: zeros */
     int viewed;                    /* a page number, or -1 */
     const unsigned char *view;
+    pgs_map *map; /* or NULL */
 };
 
 struct tree {
@@ -32,6 +36,7 @@ struct tree {
     struct tree_member *members[MEMBERS];
     uint64_t refused;
     int alone;
+    const struct way *way; /* how members are mapped, or NULL */
 };
 
 static void drop_cell(struct cell **cell)
@@ -148,6 +153,7 @@ static void step_fork(struct tree *tree)
     to = malloc(sizeof *to);
     memcpy(to, from, sizeof *to);
     to->viewed = -1;
+    to->map = NULL;
     if (!went(tree, pgs_object_fork(tree->store, from->object, &to->object))) {
         free(to);
         return;
@@ -190,12 +196,86 @@ static void step_view(struct tree *tree)
     check_view(member);
 }
 
+static void unmap(struct tree_member *member)
+{
+    pgs_map_close(member->map);
+    member->map = NULL;
+}
+
+static void step_map(struct tree *tree)
+{
+    struct tree_member *member = any_member(tree);
+    /* Nobody reads ahead: what is looked at from inside must be at rest. */
+    struct pgs_map_params params = {.struct_size = sizeof params, .service = tree->way->service,
+                                    .writes = tree->way->writes, .around = 1};
+    if (member->map) {
+        unmap(member);
+        return;
+    }
+    int error = pgs_map_open(tree->store, member->object, &params, &member->map);
+    if (member->viewed >= 0)
+        CHECK_EQ(error, PGS_E_PINNED);
+    else
+        went(tree, error);
+}
+
+static unsigned char *mapped_page(const struct tree_member *member, uint32_t page_no)
+{
+    return (unsigned char *)pgs_map_address(member->map) + (size_t)page_no * PAGE;
+}
+
+/* Copies under a guard; whether it could be served. */
+static int copy_guarded(struct tree *tree, const struct tree_member *member, void *to,
+                        const void *from, size_t size)
+{
+    uint64_t begun = pgs_map_guard_begin(member->map), page_no;
+    memcpy(to, from, size);
+    return went(tree, pgs_map_guard_end(member->map, begun, &page_no));
+}
+
+static void step_touch(struct tree *tree, int writes)
+{
+    struct tree_member *member = any_member(tree);
+    uint32_t page_no = below(tree, member->page_count), size = 1 + below(tree, 64);
+    uint32_t offset = below(tree, PAGE - size);
+    unsigned char bytes[PAGE];
+    if (!member->map)
+        return;
+    uint32_t before = family_slot(tree->store, member->object, page_no);
+    noise_fill(&tree->noise, bytes, size);
+    if (!writes) {
+        if (copy_guarded(tree, member, bytes, mapped_page(member, page_no), PAGE))
+            check_bytes(member, page_no, bytes);
+    } else if (copy_guarded(tree, member, mapped_page(member, page_no) + offset, bytes, size)) {
+        memcpy(own_cell(member, page_no)->bytes + offset, bytes, size);
+    }
+    /* A page that another views where it is, or a write that failed later, has got it its own. */
+    if (member->cells[page_no] && before != family_slot(tree->store, member->object, page_no))
+        own_cell(member, page_no);
+    check_view(member);
+}
+
+static void step_mapped(struct tree *tree)
+{
+    uint32_t draw = below(tree, 20);
+    struct tree_member *member = any_member(tree);
+    if (draw == 0)
+        step_map(tree);
+    else if (draw == 1 && member->map)
+        CHECK_EQ(pgs_map_detach(member->map, 0, member->page_count), PGS_OK);
+    else
+        step_touch(tree, draw % 2);
+}
+
 static void step_close(struct tree *tree)
 {
     uint32_t at = below(tree, tree->count);
     struct tree_member *member = tree->members[at];
     if (tree->count == 1)
         return;
+    if (member->map)
+        CHECK_EQ(pgs_object_remove(tree->store, member->object), PGS_E_MAPPED);
+    unmap(member);
     if (member->viewed >= 0)
         CHECK_EQ(pgs_object_remove(tree->store, member->object), PGS_E_PINNED);
     unview(tree, member);
@@ -213,7 +293,9 @@ static void step_resize(struct tree *tree)
     struct tree_member *member = any_member(tree);
     uint32_t pages = 1 + below(tree, PAGES_MAX);
     int error = pgs_object_resize(tree->store, member->object, pages);
-    if (error == PGS_E_PINNED)
+    if (error == PGS_E_MAPPED)
+        CHECK(member->map);
+    else if (error == PGS_E_PINNED)
         CHECK(member->viewed >= (int)pages);
     else
         went(tree, error);
@@ -262,7 +344,9 @@ static void step_budget(struct tree *tree)
 static void step(struct tree *tree)
 {
     uint32_t draw = below(tree, 100);
-    if (draw < 22)
+    if (tree->way && below(tree, 3))
+        step_mapped(tree);
+    else if (draw < 22)
         step_read(tree, draw % 2 ? PGS_READ_INTO_FRAME : PGS_READ_THROUGH);
     else if (draw < 45)
         step_write(tree);
@@ -352,6 +436,7 @@ static void close_tree(struct tree *tree)
         step_close(tree);
     struct tree_member *last = tree->members[0];
     unview(tree, last);
+    unmap(last);
     CHECK_EQ(pgs_object_remove(tree->store, last->object), PGS_OK);
     for (uint32_t i = 0; i < last->page_count; i++)
         drop_cell(&last->cells[i]);
@@ -378,14 +463,21 @@ static void open_store(struct fixture *fixture, uint64_t budget, uint32_t policy
     CHECK_EQ(pgs_object_remove(fixture->store, fixture->object), PGS_OK);
 }
 
-static void run_alone(uint64_t steps, int backed, uint32_t policy)
+static uint64_t fake_capacity(void *ctx)
 {
+    return ((const struct fake *)ctx)->page_count;
+}
+
+/* `room`: pages with numbers below it may go to a backing; 0: there is none. */
+static void run_alone(uint64_t steps, uint32_t room, uint32_t policy, const struct way *way)
+{
+    int backed = room > 0;
     struct fixture fixture;
     struct tree tree = {.fixture = &fixture, .alone = 1, .budget = backed ? 512 << 10 : 640 << 10,
-                        .noise = noise_seeded()};
-    struct fake fake = {.bytes = calloc(SLOTS_MAX, PAGE), .page_count = SLOTS_MAX,
-                        .page_size = PAGE};
+                        .noise = noise_seeded(), .way = way};
+    struct fake fake = {.bytes = calloc(room + 1, PAGE), .page_count = room, .page_size = PAGE};
     struct pgs_backing backing = fake_backing(&fake, 1);
+    backing.capacity = fake_capacity;
     open_store(&fixture, tree.budget, policy);
     uint64_t metadata = fixture_stats(&fixture).metadata_bytes;
     tree.store = fixture.store;
@@ -396,8 +488,8 @@ static void run_alone(uint64_t steps, int backed, uint32_t policy)
             check_all(&tree);
     }
     struct pgs_stats stats = fixture_stats(&fixture);
-    printf("backed %d policy %u: %llu writes, %llu page-outs, %llu write-backs, %llu refused\n",
-           backed, policy, (unsigned long long)stats.writes, (unsigned long long)stats.page_outs,
+    printf("room %u policy %u: %llu writes, %llu page-outs, %llu write-backs, %llu refused\n",
+           room, policy, (unsigned long long)stats.writes, (unsigned long long)stats.page_outs,
            (unsigned long long)stats.writebacks, (unsigned long long)tree.refused);
     CHECK_EQ(stats.held_victims, 0);
     check_all(&tree);
@@ -432,19 +524,38 @@ static void *act(void *ctx)
     return NULL;
 }
 
-static void run_together(uint64_t steps, unsigned threads)
+static struct pgs_backing coded_backing(struct fake_blobs *fake, const pgs_codec *codec)
+{
+    struct pgs_coded_params params = {.struct_size = sizeof params, .page_size = PAGE,
+                                      .page_count = ROOM, .buffer_pages = 16,
+                                      .ahead_pages = 8, .deadline_ms = 10000,
+                                      .flags = PGS_CODED_TEMPORARY};
+    struct pgs_backing backing;
+    fake_blobs_open(fake, ROOM, PAGE);
+    struct pgs_blobs blobs = fake_blobs_of(fake);
+    CHECK_EQ(pgs_backing_coded(&params, &blobs, NULL, codec, &backing), PGS_OK);
+    return backing;
+}
+
+/* Over blobs there is less RAM than pages. */
+static void run_together(uint64_t steps, unsigned threads, int swapped, const struct way *way)
 {
     enum { THREADS_MAX = 16 };
+    uint64_t budget = swapped ? 2 << 20 : 8 << 20;
+    struct fake_blobs fake;
     struct fixture fixture;
     struct actor actors[THREADS_MAX] = {0};
     pthread_t ids[THREADS_MAX];
     struct noise noise = noise_seeded();
-    struct tree first = {.noise = noise, .fixture = &fixture};
+    struct tree first = {.noise = noise, .fixture = &fixture, .way = way};
     unsigned char *bytes = calloc(PAGES_MAX / 2, PAGE);
     CHECK(threads >= 1 && threads <= THREADS_MAX);
-    open_store(&fixture, 8 << 20, PGS_POLICY_S3FIFO);
+    open_store(&fixture, budget, PGS_POLICY_S3FIFO);
     first.store = fixture.store;
-    struct tree_member *root = plant(&first, &fixture, NULL);
+    struct pgs_backing backing = coded_backing(&fake, fixture.codec);
+    struct tree_member *root = plant(&first, &fixture, swapped ? &backing : NULL);
+    if (!swapped)
+        backing.close(backing.ctx);
     for (uint64_t i = 0; i < root->page_count; i++) {
         fixture_fill_page(bytes + i * PAGE, PAGE, &noise);
         CHECK_EQ(pgs_write(fixture.store, root->object, &i, 1, bytes + i * PAGE, NULL), PGS_OK);
@@ -460,7 +571,7 @@ static void run_together(uint64_t steps, unsigned threads)
         *actor = (struct actor){.tree = first, .steps = steps, .common = root->object,
                                 .common_bytes = bytes};
         actor->tree.noise.state += t;
-        actor->tree.budget = 8 << 20;
+        actor->tree.budget = budget;
         actor->tree.members[actor->tree.count++] = own;
     }
     for (unsigned t = 0; t < threads; t++)
@@ -481,6 +592,8 @@ static void run_together(uint64_t steps, unsigned threads)
         close_tree(&actors[t].tree);
     family_check_gone(&fixture, 0);
     fixture_close(&fixture);
+    CHECK_EQ(atomic_load(&fake.puts) > 0, swapped);
+    fake_blobs_free(&fake);
     free(root);
     free(bytes);
 }
@@ -489,9 +602,21 @@ int main(int argc, char **argv)
 {
     uint64_t steps = argc > 1 ? strtoull(argv[1], NULL, 0) : 100000;
     unsigned threads = argc > 2 ? (unsigned)strtoul(argv[2], NULL, 0) : 4;
-    run_alone(steps, 0, PGS_POLICY_S3FIFO);
-    run_alone(steps / 4, 1, PGS_POLICY_S3FIFO);
-    run_alone(steps / 10, 0, PGS_POLICY_WORST);
-    run_together(steps / threads, threads);
+    static const struct way *const mapped[] = {&ways[1], &ways[4]};
+    run_alone(steps, 0, PGS_POLICY_S3FIFO, NULL);
+    run_alone(steps / 4, SLOTS_MAX, PGS_POLICY_S3FIFO, NULL);
+    run_alone(steps / 4, ROOM, PGS_POLICY_S3FIFO, NULL);
+    run_alone(steps / 10, 0, PGS_POLICY_WORST, NULL);
+    run_together(steps / threads, threads, 0, NULL);
+    run_together(steps / threads / 4, threads, 1, NULL);
+    for (int i = 0; i < 2; i++) {
+        if (!has_way(mapped[i]))
+            continue;
+        run_alone(steps / 2, 0, PGS_POLICY_S3FIFO, mapped[i]);
+        run_alone(steps / 10, ROOM, PGS_POLICY_S3FIFO, mapped[i]);
+        run_alone(steps / 20, 0, PGS_POLICY_WORST, mapped[i]);
+        run_together(steps / 4 / threads, threads, 0, mapped[i]);
+        run_together(steps / 8 / threads, threads, 1, mapped[i]);
+    }
     return 0;
 }

@@ -82,8 +82,8 @@ static void writes_are_kept(const struct way *way)
     pgs_map_close(map);
     for (uint64_t i = 0; i < PAGES; i++)
         fixture_check_page(&fixture, i, 0);
-    uint64_t written;
-    CHECK_EQ(pgs_flush(fixture.store, fixture.object, &written), PGS_OK);
+    uint64_t written, failed;
+    CHECK_EQ(pgs_flush(fixture.store, fixture.object, &written, &failed), PGS_OK);
     CHECK_BYTES(fixture.fake.bytes, fixture.shadow, PAGES * PAGE);
     fixture_close(&fixture);
 }

@@ -2,6 +2,8 @@
  *
  * What the store promises, one at a time.
  */
+#include <fcntl.h>
+
 #include "store/store_internal.h"
 #include "store_fixture.h"
 
@@ -182,6 +184,29 @@ static void test_scratch(void)
     fixture_close(&fixture);
     fclose(file);
     CHECK(fixture.fake.closes == 2);
+}
+
+/* A disk without room says so; the page stays. */
+static void test_full_disk(void)
+{
+    struct fixture fixture;
+    struct pgs_backing backing;
+    uint64_t page_no = 3, written, failed;
+    uint32_t object;
+    int fd = open("/dev/full", O_RDWR);
+    CHECK(fd >= 0 && fixture_open(&fixture, &small) == PGS_OK);
+    struct pgs_backing base = fake_backing(&fixture.fake, 0);
+    CHECK(pgs_backing_scratch(&base, fd, PAGES, 4096, &backing) == PGS_OK);
+    CHECK(pgs_object_add(fixture.store, PAGES, 0, &backing, fixture.codec, &object) == PGS_OK);
+    fixture.object = object;
+    memset(fixture_shadow(&fixture, page_no), 0x35, 100);
+    CHECK(pgs_write(fixture.store, object, &page_no, 1, fixture_shadow(&fixture, page_no), NULL) ==
+          PGS_OK);
+    CHECK(pgs_flush(fixture.store, object, &written, &failed) == PGS_E_FULL);
+    CHECK(written == 0 && failed == page_no);
+    fixture_check_page(&fixture, page_no, 0);
+    fixture_close(&fixture);
+    close(fd);
 }
 
 static void test_statuses(void)
@@ -500,6 +525,7 @@ int main(void)
     test_pool_rots();
     test_pack();
     test_scratch();
+    test_full_disk();
     test_statuses();
     test_pins();
     test_levels();

@@ -59,7 +59,7 @@ static void child(struct swap_file *file, pgs_codec *codec, uint32_t flags, int 
     struct word words[BATCH];
     pgs_store *store;
     uint32_t object;
-    uint64_t written;
+    uint64_t written, failed;
     swap_file_open(file, FILE_BYTES, flags);
     struct pgs_backing backing = backing_over(file, codec);
     CHECK_EQ(pgs_store_open(&params, &store), PGS_OK);
@@ -72,7 +72,7 @@ static void child(struct swap_file *file, pgs_codec *codec, uint32_t flags, int 
             make_page(page, page_no, version);
             CHECK_EQ(pgs_write(store, object, &page_no, 1, page, NULL), PGS_OK);
         }
-        CHECK_EQ(pgs_flush(store, object, &written), PGS_OK);
+        CHECK_EQ(pgs_flush(store, object, &written, &failed), PGS_OK);
         CHECK(write(pipe_fd, words, sizeof words) == sizeof words);
         if (discarded == PAGES)
             continue;
@@ -82,7 +82,7 @@ static void child(struct swap_file *file, pgs_codec *codec, uint32_t flags, int 
         CHECK(write(pipe_fd, &gone, sizeof gone) == sizeof gone);
         CHECK_EQ(pgs_forget(store, object, page_no, 1, &forgotten), PGS_OK);
         CHECK_EQ(backing.discard(backing.ctx, page_no, 1), PGS_OK);
-        CHECK_EQ(pgs_flush(store, object, &written), PGS_OK);
+        CHECK_EQ(pgs_flush(store, object, &written, &failed), PGS_OK);
         gone.saying = IS_GONE;
         CHECK(write(pipe_fd, &gone, sizeof gone) == sizeof gone);
     }

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ __all__ = [
     "RAM_OPTIONS",
     "SWAP_OPTIONS",
     "SwapStats",
+    "open_nameless",
     "open_ram",
     "open_swap",
     "swap_shape",
@@ -113,9 +115,13 @@ def open_swap(url: SplitResult, options: Options, backed: Backed) -> Any:
     spare = backed.page_count // _EIGHTH + _SPARE_PAGES
     ample = _HEADER_BYTES + (backed.page_count + spare) * (backed.page_size + _RECORD_EXTRA)
     size = options.size("size", ample)
-    flags = (lib.PGS_SWAP_REPLACE if options.flag("replace") else 0) | (
-        lib.PGS_SWAP_BUFFERED if options.flag("buffered") else 0
+    flags = (
+        (lib.PGS_SWAP_REPLACE if options.flag("replace") else 0)
+        | (lib.PGS_SWAP_BUFFERED if options.flag("buffered") else 0)
+        | (lib.PGS_SWAP_TEMPORARY if backed.temporary else 0)
     )
+    if backed.temporary and path.is_dir():
+        return open_nameless(path, size, flags, backed)
     was_there = path.exists()
     blobs = ffi.new("struct pgs_blobs *")
     info = ffi.new("struct pgs_swap_info *")
@@ -132,6 +138,37 @@ def open_swap(url: SplitResult, options: Options, backed: Backed) -> Any:
         if not was_there:
             path.unlink(missing_ok=True)
         raise _refusal(code, path, size, shape, info)
+    if backed.temporary and not was_there:
+        path.unlink(missing_ok=True)
+    return blobs
+
+
+def open_nameless(
+    folder: str | os.PathLike[str] | None, size: int, flags: int, backed: Backed
+) -> Any:
+    """Return a ``struct pgs_blobs *`` over a swap file without a name.
+
+    Args:
+        folder: Where it takes room; None: where the system has its temporary files.
+        size: Bytes of it.
+        flags: As ``pgs_blobs_swap`` has them.
+        backed: The pages that it is for.
+
+    Raises:
+        BackingFull: The disk has no room for it, or it is too small.
+        StoreIOError: It cannot be made.
+    """
+    blobs = ffi.new("struct pgs_blobs *")
+    info = ffi.new("struct pgs_swap_info *")
+    shape = swap_shape(backed)
+    where = Path(tempfile.gettempdir() if folder is None else folder)
+    try:
+        with tempfile.TemporaryFile(dir=where) as file:
+            code = lib.pgs_blobs_swap(file.fileno(), shape, size, flags, blobs, info)
+    except OSError as error:
+        raise StoreIOError(f"no temporary file can be made in {where}: {error.strerror}") from error
+    if code < 0:
+        raise _refusal(code, where, size, shape, info)
     return blobs
 
 
@@ -173,7 +210,7 @@ def _difference(wanted: Any, found: Any) -> str:
         if getattr(wanted, name) != getattr(found, name):
             here, there = (show.format(getattr(each, name)) for each in (wanted, found))
             return f"it has {there}, and this store {here}"
-    return "its pages are another image's"
+    return "its pages are another image's, or another memory's"
 
 
 def _refusal(code: int, path: Path, size: int, shape: Any, info: Any) -> Exception:

@@ -35,6 +35,7 @@ class Backed:
         owner: 32 bytes that say whose pages they are, such as an image's SHA-256.
         ram: The store's budget in bytes, of which buffers take a small part; None: no limit.
         kept: Gets what must live as long as the backing.
+        temporary: Nobody will ask for these pages again once the backing is closed.
     """
 
     page_count: int
@@ -44,6 +45,7 @@ class Backed:
     owner: bytes = bytes(32)
     ram: int | None = None
     kept: list[Any] = field(default_factory=list[Any])
+    temporary: bool = False
 
 
 # What opens a scheme's blobs: a `struct pgs_blobs *`, and which options it takes.
@@ -120,4 +122,5 @@ def _params(options: Options, backed: Backed) -> Any:
     params.buffer_pages = options.count(buffer, pages, 1, 4096)
     params.ahead_pages = options.count(ahead, pages, 0, 4096)
     params.deadline_ms = options.milliseconds(timeout, TIMEOUT_MS)
+    params.flags = lib.PGS_CODED_TEMPORARY if backed.temporary else 0
     return params

@@ -269,6 +269,8 @@ USES: dict[str, Callable[[Anonymous], Any]] = {
     "fork": lambda m: m.fork(),
     "resize": lambda m: m.resize(2),
     "stats": lambda m: m.stats(),
+    "flush": lambda m: m.flush(),
+    "swap_stats": lambda m: m.swap_stats(),
     "core": lambda m: m.core,
 }
 

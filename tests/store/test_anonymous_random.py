@@ -11,7 +11,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
-from pagestep import Anonymous, BudgetExceeded, PageStore
+from pagestep import Anonymous, BackingFull, BudgetExceeded, PageStore
 
 SIZE = 512
 AMPLE = "16MiB"
@@ -25,6 +25,7 @@ class Forks(RuleBasedStateMachine):
     """Each memory has a shadow, which a fork copies whole."""
 
     memories: Bundle[Anonymous] = Bundle("memories")
+    budgets = ("192KiB", "256KiB", "512KiB")
 
     def __init__(self) -> None:
         super().__init__()
@@ -40,9 +41,12 @@ class Forks(RuleBasedStateMachine):
 
     @rule(target=memories, pages=st.integers(1, 300))
     def plant(self, pages: int) -> Anonymous:
-        memory = self.store.anonymous(pages)
+        memory = self.made(pages)
         self.shadows[memory] = np.zeros((pages, SIZE), np.uint8)
         return memory
+
+    def made(self, pages: int) -> Anonymous:
+        return self.store.anonymous(pages)
 
     @rule(target=memories, memory=memories)
     def fork(self, memory: Anonymous) -> Anonymous:
@@ -90,11 +94,11 @@ class Forks(RuleBasedStateMachine):
         self.shadows[memory][at, 0] = 0x5A
         assert bytes(view) == self.shadows[memory][at].tobytes()
 
-    @rule(ram=st.sampled_from(["192KiB", "256KiB", "512KiB"]))
-    def press(self, ram: str) -> None:
+    @rule(which=st.integers(0, 2))
+    def press(self, which: int) -> None:
         """Have pages leave, as far as they can; what follows has room again."""
         with suppress(BudgetExceeded):
-            self.store.set_ram(ram)
+            self.store.set_ram(self.budgets[which])
         self.bytes_are_right()
         self.store.set_ram(AMPLE)
 
@@ -121,3 +125,24 @@ class Forks(RuleBasedStateMachine):
 
 TestForks = Forks.TestCase
 TestForks.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
+
+
+class SwappedForks(Forks):
+    """The same where pages go elsewhere, though there is not room for all."""
+
+    budgets = ("320KiB", "512KiB", "1MiB")
+
+    def made(self, pages: int) -> Anonymous:
+        swap = "ram:?buffer=4&ahead=4"
+        return self.store.anonymous(pages, swap=swap, swap_pages=max(1, pages * 3 // 4))
+
+    @rule(memory=Forks.memories)
+    def flush(self, memory: Anonymous) -> None:
+        """Have it elsewhere, and in RAM no more, as far as that goes."""
+        with suppress(BackingFull):
+            memory.flush()
+        assert memory.swap_stats().error == ""
+
+
+TestSwappedForks = SwappedForks.TestCase
+TestSwappedForks.settings = settings(max_examples=20, stateful_step_count=30, deadline=None)

@@ -49,9 +49,20 @@ def test_it_sorts_eight_times_its_ram() -> None:
     assert int(faults[2].replace(",", "")) > 4096, "each page came more than once"
 
 
+def test_any_numbers_with_a_place_for_pages(tmp_path: Path) -> None:
+    found = run("--ram", "2MiB", "--any", "--swap", f"file://{tmp_path}/")
+    assert (found.returncode, found.stderr) == (0, "")
+    assert "the same numbers as before: yes" in found.stdout
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
-    [(["--ram", "1"], "raise `ram`"), (["--ram", "much"], "ram"), (["--times", "0"], "times")],
+    [
+        (["--ram", "2MiB", "--any"], "cannot be brought in"),
+        (["--ram", "1"], "raise `ram`"),
+        (["--ram", "much"], "ram"),
+        (["--times", "0"], "times"),
+    ],
 )
 def test_what_cannot_be_is_one_line(options: list[str], said: str) -> None:
     found = run(*options)

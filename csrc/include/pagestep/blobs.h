@@ -63,7 +63,12 @@ struct pgs_coded_params {
     uint32_t buffer_pages; /* pages that may wait to be written, 1 to 4096 */
     uint32_t ahead_pages;  /* the most pages that are read ahead at once, 0 to 4096; 0: none is */
     uint32_t deadline_ms;  /* what any call waits at most, 1 to 3,600,000 */
-    uint32_t reserved;     /* 0 */
+    uint32_t flags;        /* enum pgs_coded_flag, or'ed */
+};
+
+enum pgs_coded_flag {
+    PGS_CODED_TEMPORARY = 1 /* nobody will ask for these pages again: when it is closed nothing
+                             * is written, and the blobs are to give up what they have */
 };
 
 /* A snapshot; counts since it was opened. */
@@ -95,7 +100,7 @@ struct pgs_coded_stats {
  *
  * Pages without a blob are those of `base`, which is taken over and must be read-only; NULL:
  * zeros. `blobs` is taken over as well: both are closed with the backing, which first
- * writes what waits, within the deadline. On error neither is. Blobs that are read-only (put is NULL) give a
+ * writes what waits, or gives up what there is, within the deadline. On error neither is. Blobs that are read-only (put is NULL) give a
  * read-only backing.
  * Errors: PGS_E_INVALID, PGS_E_NOMEM, and those of `present`. */
 int pgs_backing_coded(const struct pgs_coded_params *params, const struct pgs_blobs *blobs,

@@ -36,7 +36,8 @@ struct pgs_map_params {
     uint32_t struct_size; /* sizeof(struct pgs_map_params) */
     uint32_t service;     /* enum pgs_map_service */
     uint32_t writes;      /* enum pgs_map_writes */
-    uint32_t around;      /* pages that a first fault brings; 1 to 16; 0: 8 */
+    uint32_t around;      /* pages that a fault brings at first, 2 to 16; 0: 8; 1: always
+                             the touched one alone */
 };
 
 /* Why there can be no map. */

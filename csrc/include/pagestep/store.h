@@ -109,7 +109,8 @@ struct pgs_backing {
     int (*page_out)(void *ctx, uint64_t page_no, const void *page);
     /* Says that these pages will not be asked for again. May be NULL. */
     int (*discard)(void *ctx, uint64_t first_page_no, uint64_t page_count);
-    /* How many pages it can hold. May be NULL: as many as the object has. */
+    /* Pages with numbers below this it can hold; asked once. Others stay in RAM once they
+     * were changed. May be NULL: all. */
     uint64_t (*capacity)(void *ctx);
     /* Called once, when the object goes. May be NULL. */
     void (*close)(void *ctx);
@@ -233,7 +234,7 @@ int pgs_object_add(pgs_store *store, uint64_t page_count, uint64_t base_address,
  * no entry of the page table where none of its 128 neighbours was. `backing`, or
  * NULL, is where pages go when RAM is short: it is asked for no page that it was not
  * given, and its page numbers are the store's own, which can exceed page_count once there are
- * forks. Errors: those of pgs_object_add. */
+ * forks: those from its `capacity` on it never sees. Errors: those of pgs_object_add. */
 int pgs_anonymous_add(pgs_store *store, uint64_t page_count, uint32_t treatment,
                       const struct pgs_backing *backing, const pgs_codec *codec,
                       uint32_t *object_ret);
@@ -342,9 +343,11 @@ int pgs_discard(pgs_store *store, uint32_t object, const uint64_t *page_nos, siz
 
 /* Has the object's backing make its pages durable: writes every dirty page to it, which stays
  * where it is and becomes clean, then flushes it. Pages written meanwhile may be in it or not.
- * Goes on after an error of a page. *written_ret is how many were written. Errors: PGS_E_UNSUPPORTED (there is
- * no backing that takes pages), those of pgs_read, and the backing's. */
-int pgs_flush(pgs_store *store, uint32_t object, uint64_t *written_ret);
+ * Goes on after an error of a page. *written_ret is how many were written, *failed_ret the first that
+ * could not be, or UINT64_MAX where it was no page's. Errors: PGS_E_UNSUPPORTED (there is
+ * no backing that takes pages), PGS_E_FULL (it has no room for this page's number, or none at
+ * all), those of pgs_read, and the backing's. */
+int pgs_flush(pgs_store *store, uint32_t object, uint64_t *written_ret, uint64_t *failed_ret);
 
 /* Gives up the bytes of a run of pages; they take neither a frame nor room in the pool
  * afterwards. Pages of an anonymous object then read as zeros, and are treated as they were

@@ -215,6 +215,8 @@ static void coded_free(struct coded *coded)
 static void coded_close(void *ctx)
 {
     struct coded *coded = ctx;
+    if (coded->params.flags & PGS_CODED_TEMPORARY)
+        write_back_drop(coded, 0, coded->params.page_count);
     stop_threads(coded);
     coded->blobs.close(coded->blobs.ctx);
     if (coded->base.close)
@@ -231,7 +233,7 @@ static int check(const struct pgs_coded_params *params, const struct pgs_blobs *
               params->page_count <= UINT32_MAX && params->buffer_pages > 0 &&
               params->buffer_pages <= BUFFER_PAGES_MAX &&
               params->ahead_pages <= BUFFER_PAGES_MAX && params->deadline_ms > 0 &&
-              params->deadline_ms <= DEADLINE_MS_MAX && !params->reserved && blobs->get &&
+              params->deadline_ms <= DEADLINE_MS_MAX && !(params->flags & ~(uint32_t)PGS_CODED_TEMPORARY) && blobs->get &&
               blobs->present && blobs->close && (!blobs->put || blobs->discard) &&
               (!codec || pgs_codec_page_size(codec) == params->page_size) &&
               (!base || (base->struct_size == sizeof *base && base->page_in && !base->page_out));

@@ -341,6 +341,7 @@ void swap_free(struct swap *swap)
     if (swap->fd >= 0)
         close(swap->fd);
     free(swap->places);
+    free(swap->limbo);
     free(swap->write_buffer);
     free(swap->zero_unit);
     for (unsigned i = 0; i < READ_BUFFERS; i++)
@@ -364,7 +365,8 @@ static void swap_close(void *ctx)
 static uint64_t swap_memory_bytes(void *ctx)
 {
     const struct swap *swap = ctx;
-    return sizeof *swap + swap->header.shape.page_count * sizeof *swap->places +
+    return sizeof *swap + (swap->limbo ? LIMBO_MAX * sizeof *swap->limbo : 0) +
+           swap->header.shape.page_count * sizeof *swap->places +
            swap_space_bytes(&swap->space) + swap->write_size + SWAP_ALIGN +
            READ_BUFFERS * swap->read_size;
 }

@@ -38,7 +38,7 @@ struct swap {
 
     pthread_mutex_t write_lock;
     uint64_t sequence; /* of the newest record */
-    struct swap_limbo limbo[LIMBO_MAX];
+    struct swap_limbo *limbo; /* LIMBO_MAX of them; a temporary file has none */
     uint32_t limbo_count;
     unsigned char *write_buffer, *zero_unit;
     size_t write_size;

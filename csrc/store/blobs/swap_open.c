@@ -88,7 +88,7 @@ static int write_header(const struct opening *opening)
         error = file_write(fd, opening->header, SWAP_HEADER_SIZE, 0);
     }
     if (error)
-        return errno == ENOSPC ? PGS_E_FULL : error;
+        return error;
     return opening->flags & PGS_SWAP_TEMPORARY || fsync(fd) == 0 ? PGS_OK : PGS_E_IO;
 }
 
@@ -222,7 +222,9 @@ static int prepare(struct swap *swap)
     swap->write_buffer = aligned_alloc(SWAP_ALIGN, swap->write_size);
     swap->zero_unit = aligned_alloc(SWAP_ALIGN, SWAP_ALIGN);
     swap->places = malloc(pages * sizeof *swap->places);
-    bool there = swap->write_buffer && swap->zero_unit && swap->places;
+    swap->limbo = swap->temporary ? NULL : malloc(LIMBO_MAX * sizeof *swap->limbo);
+    bool there = swap->write_buffer && swap->zero_unit && swap->places &&
+                 (swap->limbo || swap->temporary);
     for (unsigned i = 0; i < READ_BUFFERS; i++)
         there &= (swap->read_buffers[i] = aligned_alloc(SWAP_ALIGN, swap->read_size)) != NULL;
     if (swap_space_init(&swap->space, header->unit_count) || !there)
