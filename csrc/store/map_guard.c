@@ -35,6 +35,11 @@ static int install_zeros(struct pgs_map *map, uint64_t page_no)
 static int make_way(const struct job *job, void *ctx)
 {
     const struct pgs_map *map = ctx;
+    size_t size = map->store->page_size;
+    if (!job->page) { /* nobody has ever had it */
+        home_drop(map->range.home, (size_t)job->member_page * size, size);
+        return map_error_of(install_zeros(ctx, job->member_page));
+    }
     int error = page_claim_to_use(job);
     if (error)
         return error;
@@ -45,8 +50,7 @@ static int make_way(const struct job *job, void *ctx)
         else
             page_leave_home(job);
     } else {
-        home_drop(map->range.home, (size_t)job->member_page * job->store->page_size,
-                  job->store->page_size);
+        home_drop(map->range.home, (size_t)job->member_page * size, size);
     }
     if (!error)
         error = map_error_of(install_zeros(ctx, job->member_page));
@@ -62,7 +66,7 @@ static bool make_void(struct pgs_map *map, uint64_t page_no)
     if (error == EEXIST) {
         error = call_begin(&call, map->store, map->member->number, CALL_USES, 0, NULL);
         if (!error) {
-            call_note(&call, 0, call_do(&call, page_no, NEEDS_ENTRY, make_way, map));
+            call_note(&call, 0, call_do(&call, page_no, LOOKS, make_way, map));
             error = call_end(&call);
         }
     }
