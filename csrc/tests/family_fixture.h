@@ -33,7 +33,7 @@ static inline void family_check_slot(const struct family *family, uint32_t slot,
  * nothing. `slot_limit` is above all slots. */
 static inline void family_check(pgs_store *store, uint32_t object, uint32_t slot_limit)
 {
-    const struct family *family = member_of(store, object)->object->family;
+    struct family *family = member_of(store, object)->object->family;
     uint32_t *referrers = calloc(slot_limit, sizeof *referrers);
     unsigned char *is_free = calloc(slot_limit, 1);
     uint64_t leaf_no = 0;
@@ -42,6 +42,7 @@ static inline void family_check(pgs_store *store, uint32_t object, uint32_t slot
         free(is_free);
         return;
     }
+    pthread_mutex_lock(&family->lock);
     for (uint32_t slot = family->free_slot; slot != NO_SLOT;
          slot = table_page(&family->table, slot)->frame) {
         CHECK(slot < slot_limit);
@@ -57,6 +58,7 @@ static inline void family_check(pgs_store *store, uint32_t object, uint32_t slot
     for (; table_next(&family->table, &leaf_no); leaf_no++)
         for (uint32_t i = 0; i < LEAF_PAGES; i++)
             family_check_slot(family, (uint32_t)(leaf_no * LEAF_PAGES + i), referrers, is_free);
+    pthread_mutex_unlock(&family->lock);
     free(referrers);
     free(is_free);
 }
