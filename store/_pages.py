@@ -203,7 +203,8 @@ class Pages(Closing):
             writable: It may be written to, and what is written are the pages' bytes.
             service: ``"sigbus"``: the touching thread brings its pages, in a handler of SIGBUS;
                 ``"thread"``: a thread of the map's does; ``"auto"``: the first where it can be.
-            around: Pages that a fault without a pattern brings, 1 to 16.
+            around: Pages that a fault without a pattern brings at first, 2 to 16; 1: each brings
+                its own page alone, whatever the pattern.
             dtype: Of the array.
 
         Returns:

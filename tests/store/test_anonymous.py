@@ -271,6 +271,7 @@ USES: dict[str, Callable[[Anonymous], Any]] = {
     "stats": lambda m: m.stats(),
     "flush": lambda m: m.flush(),
     "swap_stats": lambda m: m.swap_stats(),
+    "map": lambda m: m.map(),
     "core": lambda m: m.core,
 }
 

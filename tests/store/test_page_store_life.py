@@ -57,6 +57,7 @@ USES: dict[str, Callable[[PageStore], Any]] = {
     "lock": lambda s: s.lock("a"),
     "set_ram": lambda s: s.set_ram("8MiB"),
     "stats": lambda s: s.stats(),
+    "map": lambda s: s.map(),
     "core": lambda s: s.core,
     "anonymous": lambda s: s.anonymous(4),
     "paged_pool": lambda s: s.paged_pool("64KiB"),
