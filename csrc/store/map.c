@@ -50,7 +50,7 @@ static int choose(const struct pgs_map_params *params, bool forks, enum range_se
 static int check(const pgs_store *store, const struct pgs_map_params *params)
 {
     if (params->struct_size != sizeof *params || params->service > PGS_MAP_THREAD ||
-        params->writes > PGS_MAP_WRITES_NOTED || params->around > AROUND_MAX ||
+        params->writes > PGS_MAP_WRITES_NOTED || params->around > START_MAX ||
         store->page_size % (uint64_t)sysconf(_SC_PAGESIZE))
         return PGS_E_INVALID;
     return PGS_OK;

@@ -8,7 +8,7 @@
 #include "store/map_internal.h"
 
 enum {
-    ASKED_FROM = 8, /* a stream that brings so many has the reader help */
+    ASKED_FROM = 2, /* a stream that brings so many has the reader help */
     OWN_SHARE = 6   /* part of a window */
 };
 

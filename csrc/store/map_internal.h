@@ -12,7 +12,8 @@
 
 enum {
     AROUND_DEFAULT = 8,
-    AROUND_MAX = 32,
+    START_MAX = 16,  /* pages that may be asked for of a first touch */
+    AROUND_MAX = 32, /* that one thread brings at a time */
     STREAMS = 8,
     STAGES = 2, /* one is mapped, one is fetched */
     VOIDS_MAX = 64,

@@ -93,8 +93,9 @@ int pgs_map_prefetch(pgs_map *map, uint64_t first_page_no, uint64_t page_count, 
 int pgs_map_detach(pgs_map *map, uint64_t first_page_no, uint64_t page_count);
 
 /* While a guard is open, a touch that cannot be served reads zeros, and what it writes
- * is lost; pgs_map_guard_end then gives the error, and *page_no_ret, of the first, when the last
- * guard ends. Without a guard it is a SIGBUS, and a line on standard error. */
+ * is lost, until the last guard ends. pgs_map_guard_end gives an error where there was one since
+ * this guard began: the first since any was open, and its page. Without a guard it is a
+ * SIGBUS, and a line on standard error. */
 uint64_t pgs_map_guard_begin(pgs_map *map);
 int pgs_map_guard_end(pgs_map *map, uint64_t begun, uint64_t *page_no_ret);
 
