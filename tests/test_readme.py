@@ -29,4 +29,4 @@ def test_python_block_runs(
 
 
 def test_readme_has_examples() -> None:
-    assert len(BLOCKS) == 3
+    assert len(BLOCKS) == 4
