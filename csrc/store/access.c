@@ -255,41 +255,6 @@ static int read_pages(pgs_store *store, uint32_t object, const uint64_t *page_no
     return call_end(&call);
 }
 
-/* To where bytes may be missing (map/range.h): nobody faults who has claimed a page, or has a
- * worker, so each page is a call of its own and comes here on its way. */
-static int read_on_the_way(pgs_store *store, uint32_t object, const uint64_t *page_nos,
-                           size_t count, uint32_t flags, void *out, int32_t *statuses_ret)
-{
-    size_t size = store->page_size;
-    unsigned char *page = malloc(size);
-    int first_error = page ? PGS_OK : PGS_E_NOMEM;
-    for (size_t i = 0; page && i < count && (statuses_ret || !first_error); i++) {
-        uint64_t page_no = page_nos[i];
-        int error = read_pages(store, object, &page_no, 1, flags, page, NULL);
-        if (!error)
-            memcpy((unsigned char *)out + i * size, page, size);
-        if (statuses_ret)
-            statuses_ret[i] = error;
-        if (!first_error)
-            first_error = error;
-    }
-    free(page);
-    return first_error;
-}
-
-int pgs_read(pgs_store *store, uint32_t object, const uint64_t *page_nos, size_t count,
-             uint32_t flags, void *out, int32_t *statuses_ret)
-{
-    bool faults = range_has_any(out, count * store->page_size);
-    return (faults ? read_on_the_way : read_pages)(store, object, page_nos, count, flags, out,
-                                                   statuses_ret);
-}
-
-int pgs_read_page(pgs_store *store, uint32_t object, uint64_t page_no, uint32_t flags, void *out)
-{
-    return pgs_read(store, object, &page_no, 1, flags, out, NULL);
-}
-
 /* The page, claimed and hot, got other bytes. */
 static void now_dirty(const struct job *job)
 {
@@ -336,16 +301,25 @@ static int write_pages(pgs_store *store, uint32_t object, const uint64_t *page_n
                          NEEDS_ENTRY, write_page, (void *)(uintptr_t)in);
 }
 
-static int write_on_the_way(pgs_store *store, uint32_t object, const uint64_t *page_nos,
-                            size_t count, const void *in, int32_t *statuses_ret)
+/* To or from where bytes may be missing (map/range.h): nobody faults who has claimed a page, or
+ * has a worker, so each page is a call of its own and comes here on its way. */
+static int on_the_way(pgs_store *store, uint32_t object, const uint64_t *page_nos, size_t count,
+                      uint32_t flags, unsigned char *out, const unsigned char *in,
+                      int32_t *statuses_ret)
 {
     size_t size = store->page_size;
     unsigned char *page = malloc(size);
-    int first_error = page ? PGS_OK : PGS_E_NOMEM;
-    for (size_t i = 0; page && i < count && (statuses_ret || !first_error); i++) {
+    int first_error = PGS_OK;
+    for (size_t i = 0; i < count && (statuses_ret || !first_error); i++) {
         uint64_t page_no = page_nos[i];
-        memcpy(page, (const unsigned char *)in + i * size, size);
-        int error = write_pages(store, object, &page_no, 1, page, NULL);
+        int error = PGS_E_NOMEM;
+        if (page && in)
+            memcpy(page, in + i * size, size);
+        if (page)
+            error = in ? write_pages(store, object, &page_no, 1, page, NULL)
+                       : read_pages(store, object, &page_no, 1, flags, page, NULL);
+        if (out && !error)
+            memcpy(out + i * size, page, size);
         if (statuses_ret)
             statuses_ret[i] = error;
         if (!first_error)
@@ -355,12 +329,25 @@ static int write_on_the_way(pgs_store *store, uint32_t object, const uint64_t *p
     return first_error;
 }
 
+int pgs_read(pgs_store *store, uint32_t object, const uint64_t *page_nos, size_t count,
+             uint32_t flags, void *out, int32_t *statuses_ret)
+{
+    if (range_has_any(out, count * store->page_size))
+        return on_the_way(store, object, page_nos, count, flags, out, NULL, statuses_ret);
+    return read_pages(store, object, page_nos, count, flags, out, statuses_ret);
+}
+
+int pgs_read_page(pgs_store *store, uint32_t object, uint64_t page_no, uint32_t flags, void *out)
+{
+    return pgs_read(store, object, &page_no, 1, flags, out, NULL);
+}
+
 int pgs_write(pgs_store *store, uint32_t object, const uint64_t *page_nos, size_t count,
               const void *in, int32_t *statuses_ret)
 {
-    bool faults = range_has_any(in, count * store->page_size);
-    return (faults ? write_on_the_way : write_pages)(store, object, page_nos, count, in,
-                                                     statuses_ret);
+    if (range_has_any(in, count * store->page_size))
+        return on_the_way(store, object, page_nos, count, 0, NULL, in, statuses_ret);
+    return write_pages(store, object, page_nos, count, in, statuses_ret);
 }
 
 int page_write_part(const struct job *job, void *bytes)

@@ -221,7 +221,7 @@ static int transfer_pages(pgs_heap *heap, uint64_t at, const struct transfer *tr
     return call_end(&call);
 }
 
-/* To or from where bytes may be missing: as read_on_the_way (access.c). */
+/* To or from where bytes may be missing: as on_the_way (access.c). */
 static int transfer_on_the_way(pgs_heap *heap, uint64_t at, const struct transfer *transfer)
 {
     uint32_t page_size = heap->store->page_size;
