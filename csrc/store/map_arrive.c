@@ -62,7 +62,7 @@ uint32_t arrivals_most(const pgs_store *store)
 {
     uint32_t most = atomic_load_explicit(&store->frame_count, memory_order_relaxed) /
                     FRAMES_PER_AHEAD;
-    uint32_t room = ROOM_BYTES / store->page_size;
+    uint32_t room = store->room_bytes / store->page_size;
     if (room > AROUND_MAX)
         room = AROUND_MAX;
     return most < 1 ? 1 : most < room ? most : room;
@@ -206,7 +206,7 @@ void arrivals_begin(struct arrivals *arrivals, struct pgs_map *map, uint64_t fro
 {
     arrivals->map = map;
     arrivals->from = from;
-    arrivals->room = ROOM_BYTES / map->store->page_size;
+    arrivals->room = map->store->room_bytes / map->store->page_size;
     arrivals->down = down;
     arrivals->count = 0;
 }

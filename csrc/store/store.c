@@ -46,6 +46,15 @@ static void locks_deinit(pgs_store *store)
     }
 }
 
+static uint32_t room_for(const struct pgs_store_params *params)
+{
+    uint64_t bytes = params->budget_bytes / ROOM_SHARE;
+    if (bytes > ROOM_BYTES_MAX)
+        bytes = ROOM_BYTES_MAX;
+    bytes -= bytes % params->page_size;
+    return bytes ? (uint32_t)bytes : params->page_size;
+}
+
 static int build(pgs_store *store, const struct pgs_store_params *params)
 {
     uint64_t frames = store->budget_limit / params->page_size;
@@ -85,6 +94,7 @@ int pgs_store_open(const struct pgs_store_params *params, pgs_store **store_ret)
     store->page_size = params->page_size;
     store->flags = params->flags;
     store->pool_percent = params->pool_percent;
+    store->room_bytes = room_for(params);
     store->wait_ns = (uint64_t)(params->wait_ms ? params->wait_ms : WAIT_MS) * 1000000u;
     store->spare_frame = store->ready_frame = NO_FRAME;
     store->budget_limit = params->budget_bytes > UINT64_MAX / BUDGET_GROWTH

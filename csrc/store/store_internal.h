@@ -70,7 +70,7 @@ struct worker {
         const pgs_codec *codec;
         pgs_coder *coder;
     } decoders[WORKER_DECODERS];
-    unsigned char *room; /* ROOM_BYTES of its own, once they were needed */
+    unsigned char *room; /* room_bytes of its own, once they were needed */
     struct counters counters;
 };
 
@@ -90,8 +90,9 @@ struct encoder {
     unsigned char *page, *coded; /* page_size bytes each */
 };
 
-/* Room for a page, or for some that a fault brings together. */
-enum { ROOM_BYTES = 131072 };
+/* Room for a page, or for some that a fault brings together: the most, and its part of the
+ * budget, for every thread that faults has its own. */
+enum { ROOM_BYTES_MAX = 131072, ROOM_SHARE = 64 };
 
 struct map_list {
     pthread_mutex_t lock;
@@ -110,6 +111,7 @@ struct pgs_store {
     uint32_t page_size;
     uint32_t flags;
     uint32_t pool_percent;
+    uint32_t room_bytes;
     unsigned stamp_shift;
     unsigned char *arena;
     struct frame *frames;
@@ -248,7 +250,7 @@ void change_end(pgs_store *store, struct worker *worker);
 void worker_retire(pgs_store *store, struct worker *worker);
 int worker_prepare(pgs_store *store, struct worker *worker, const struct pgs_object *object);
 pgs_coder *worker_decoder(const struct worker *worker, const pgs_codec *codec);
-/* ROOM_BYTES, or NULL where there is no RAM for them. */
+/* room_bytes, or NULL where there is no RAM for them. */
 unsigned char *worker_room(pgs_store *store, struct worker *worker);
 void workers_close(pgs_store *store);
 

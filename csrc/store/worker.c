@@ -129,10 +129,10 @@ pgs_coder *worker_decoder(const struct worker *worker, const pgs_codec *codec)
 
 unsigned char *worker_room(pgs_store *store, struct worker *worker)
 {
-    if (!worker->room && metadata_charge(store, worker, ROOM_BYTES) == PGS_OK) {
-        worker->room = aligned_alloc(ROOM_ALIGNMENT, ROOM_BYTES);
+    if (!worker->room && metadata_charge(store, worker, store->room_bytes) == PGS_OK) {
+        worker->room = aligned_alloc(ROOM_ALIGNMENT, store->room_bytes);
         if (!worker->room)
-            metadata_uncharge(store, ROOM_BYTES);
+            metadata_uncharge(store, store->room_bytes);
     }
     return worker->room;
 }
