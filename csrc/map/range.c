@@ -79,7 +79,7 @@ static uint64_t features_for(const struct range *range, uint64_t has)
     if (range->service == RANGE_SIGBUS)
         features |= UFFD_HAS_SIGBUS;
     else
-        features |= has & (UFFD_HAS_THREAD_ID | UFFD_HAS_POISON);
+        features |= has & UFFD_HAS_THREAD_ID;
     if (range->writes == RANGE_WRITES_NOTED)
         features |= UFFD_HAS_WP_ASYNC;
     return features;
@@ -171,11 +171,13 @@ void range_close(struct range *range)
 }
 
 int range_install(const struct range *range, size_t offset, const void *bytes, size_t size,
-                  bool protect)
+                  bool protect, size_t *done_ret)
 {
-    return uffd_copy(range->fd, range->base + offset, bytes, size,
-                     protect && range->writes != RANGE_READ_ONLY,
-                     range->service == RANGE_THREAD);
+    struct uffd_bytes copied = {.size = size, .waited_for = range->service == RANGE_THREAD};
+    int error = uffd_copy(range->fd, range->base + offset, bytes, &copied,
+                          protect && range->writes != RANGE_READ_ONLY);
+    *done_ret = copied.done;
+    return error;
 }
 
 int range_attach(const struct range *range, size_t offset, size_t size, bool protect)

@@ -64,9 +64,10 @@ int range_open(struct range *range, const struct home *home, enum range_service 
 /* No thread may touch it any more. */
 void range_close(struct range *range);
 
-/* Gives pages that are not there their bytes. `protect`: as its writes are known. */
+/* Gives pages that are not there their bytes. `protect`: as its writes are known; *done_ret: so
+ * many bytes got there, after an error as well. */
 int range_install(const struct range *range, size_t offset, const void *bytes, size_t size,
-                  bool protect);
+                  bool protect, size_t *done_ret);
 
 /* Maps a page that its home has: EEXIST where it was mapped. */
 int range_attach(const struct range *range, size_t offset, size_t size, bool protect);

@@ -16,6 +16,7 @@ static unsigned users; /* ranges that need the handler */
 /* Whose handler was there: at first, and when this one was last put over others. These
  * may call this one in turn: then it is the first one's. */
 static struct sigaction first, latest;
+static bool below; /* ours is in place, or under others, which may call it */
 static _Thread_local bool passing_on;
 /* The touch of a range from which the others' handler returned. If it fails again they have
  * not mended it, and would be called for ever. */
@@ -102,20 +103,35 @@ static bool is_ours(const struct sigaction *action)
     return (action->sa_flags & SA_SIGINFO) && action->sa_sigaction == on_sigbus;
 }
 
+/* A touch in the handler of another signal is served as well; so no other comes while this one
+ * holds locks, but for those that say that the program is wrong. */
+static void hold_back_others(sigset_t *mask)
+{
+    static const int faults[] = {SIGBUS, SIGSEGV, SIGFPE, SIGILL, SIGTRAP, SIGABRT};
+    sigfillset(mask);
+    for (unsigned i = 0; i < sizeof faults / sizeof *faults; i++)
+        sigdelset(mask, faults[i]);
+}
+
+static bool same(const struct sigaction *one, const struct sigaction *other)
+{
+    return one->sa_flags == other->sa_flags && one->sa_sigaction == other->sa_sigaction;
+}
+
 /* Puts the handler in place, also where somebody has put another over it since: that one
  * is called for what is not ours. */
 static int install(void)
 {
-    /* A touch in the handler of another signal, or of this one, is served as well. */
     struct sigaction ours = {.sa_sigaction = on_sigbus, .sa_flags = SA_SIGINFO | SA_NODEFER}, now;
-    sigemptyset(&ours.sa_mask);
+    hold_back_others(&ours.sa_mask);
     if (sigaction(SIGBUS, NULL, &now))
         return errno;
     if (is_ours(&now))
         return 0;
     latest = now;
-    if (users == 0)
+    if (!below)
         first = now;
+    below = true;
     return sigaction(SIGBUS, &ours, NULL) ? errno : 0;
 }
 
@@ -123,7 +139,7 @@ static void uninstall(void)
 {
     struct sigaction now;
     if (!sigaction(SIGBUS, NULL, &now) && is_ours(&now))
-        sigaction(SIGBUS, &latest, NULL);
+        below = sigaction(SIGBUS, &latest, NULL) || !same(&latest, &first);
 }
 
 int serve_in_sigbus(struct range *range)

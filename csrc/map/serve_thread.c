@@ -48,13 +48,10 @@ static void follow(uint32_t thread_id)
     sched_setaffinity(0, sizeof beside, &beside);
 }
 
-/* The thread that waits gets a SIGBUS: of its touch, where the kernel can poison a page,
- * else as if sent. */
-static void refuse(const struct range *range, unsigned char *page, size_t page_size,
-                   uint32_t thread_id)
+/* The thread that waits gets a SIGBUS as if sent: that of a poisoned page would stay for good. */
+static void refuse(uint32_t thread_id)
 {
-    if (uffd_poison(range->fd, page, page_size))
-        syscall(SYS_tgkill, getpid(), thread_id ? thread_id : (uint32_t)getpid(), SIGBUS);
+    syscall(SYS_tgkill, getpid(), thread_id ? thread_id : (uint32_t)getpid(), SIGBUS);
 }
 
 static void serve(const struct range *range, const struct uffd_msg *message, size_t page_size)
@@ -66,7 +63,7 @@ static void serve(const struct range *range, const struct uffd_msg *message, siz
     bool writes = message->arg.pagefault.flags &
                   (UFFD_PAGEFAULT_FLAG_WRITE | UFFD_PAGEFAULT_FLAG_WP);
     if (range->owner.fault(range->owner.ctx, offset, writes))
-        refuse(range, range->base + offset, page_size, message->arg.pagefault.feat.ptid);
+        refuse(message->arg.pagefault.feat.ptid);
     uffd_wake(range->fd, range->base + offset, page_size);
 }
 
@@ -78,8 +75,8 @@ static void *serve_all(void *ctx)
                             {.fd = range->stop, .events = POLLIN}};
     for (unsigned served = 0;;) {
         struct uffd_msg message;
-        if (poll(wait, 2, -1) < 0 && errno != EINTR)
-            return NULL;
+        if (poll(wait, 2, -1) < 0)
+            continue;
         if (wait[1].revents)
             return NULL;
         if (read(range->fd, &message, sizeof message) != sizeof message)

@@ -14,13 +14,6 @@
 
 enum { CONTINUE_PROTECTED = 1 << 1 };
 
-/* Since Linux 6.6, which headers of Debian 12 do not know. */
-struct poison {
-    struct uffdio_range range;
-    uint64_t mode;
-    int64_t updated;
-};
-#define POISON_REQUEST _IOWR(UFFDIO, 0x08, struct poison)
 #define DEVICE_NEW _IO(0xAA, 0x00)
 
 /* Not blocking, or it could not be polled. */
@@ -101,24 +94,26 @@ int uffd_register(int fd, const void *base, size_t size, bool protects)
     return request(fd, UFFDIO_REGISTER, &wish);
 }
 
-int uffd_copy(int fd, void *to, const void *from, size_t size, bool protect, bool wakes)
+int uffd_copy(int fd, void *to, const void *from, struct uffd_bytes *bytes, bool protect)
 {
     struct uffdio_copy wish = {.dst = (uintptr_t)to,
                                .src = (uintptr_t)from,
-                               .len = size,
+                               .len = bytes->size,
                                .mode = (protect ? UFFDIO_COPY_MODE_WP : 0) |
-                                       (wakes ? 0 : UFFDIO_COPY_MODE_DONTWAKE)};
-    while (ioctl(fd, UFFDIO_COPY, &wish)) {
-        if (errno != EAGAIN && errno != EINTR)
-            return errno;
+                                       (bytes->waited_for ? 0 : UFFDIO_COPY_MODE_DONTWAKE)};
+    int error = 0;
+    while (!error && ioctl(fd, UFFDIO_COPY, &wish)) {
         /* It may have got part of the way. */
         uint64_t done = wish.copy > 0 ? (uint64_t)wish.copy : 0;
+        if (errno != EAGAIN && errno != EINTR)
+            error = errno;
         wish.dst += done;
         wish.src += done;
         wish.len -= done;
         wish.copy = 0;
     }
-    return 0;
+    bytes->done = error ? bytes->size - wish.len : bytes->size;
+    return error;
 }
 
 int uffd_continue(int fd, void *at, size_t size, bool protect)
@@ -138,10 +133,4 @@ int uffd_wake(int fd, void *at, size_t size)
 {
     struct uffdio_range range = range_of(at, size);
     return request(fd, UFFDIO_WAKE, &range);
-}
-
-int uffd_poison(int fd, void *at, size_t size)
-{
-    struct poison wish = {.range = range_of(at, size)};
-    return request(fd, POISON_REQUEST, &wish);
 }

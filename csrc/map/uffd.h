@@ -17,7 +17,6 @@ enum {
     UFFD_HAS_THREAD_ID = 1 << 8,
     UFFD_HAS_MINOR_SHMEM = 1 << 10,
     UFFD_HAS_WP_SHMEM = 1 << 12,
-    UFFD_HAS_POISON = 1 << 14,
     UFFD_HAS_WP_ASYNC = 1 << 15
 };
 
@@ -34,9 +33,13 @@ int uffd_open(uint64_t features, bool system_calls, int *fd_ret);
 
 int uffd_register(int fd, const void *base, size_t size, bool protects);
 
-/* Gives missing pages their bytes. `protect`: the first write faults, or is noted; `wakes`:
- * somebody may wait for them. */
-int uffd_copy(int fd, void *to, const void *from, size_t size, bool protect, bool wakes);
+/* Gives missing pages their bytes. `protect`: the first write faults, or is noted. */
+struct uffd_bytes {
+    size_t size;
+    bool waited_for; /* by some thread, perhaps */
+    size_t done;     /* so many got there */
+};
+int uffd_copy(int fd, void *to, const void *from, struct uffd_bytes *bytes, bool protect);
 
 /* Maps a page that is in its file. EEXIST: it is mapped. EINVAL where the kernel
  * cannot protect it in the same step. */
@@ -46,8 +49,5 @@ int uffd_unprotect(int fd, void *at, size_t size);
 
 /* Has threads that wait for these bytes look again. */
 int uffd_wake(int fd, void *at, size_t size);
-
-/* Any touch is a SIGBUS from now on. */
-int uffd_poison(int fd, void *at, size_t size);
 
 #endif

@@ -56,20 +56,25 @@ static int check(const pgs_store *store, const struct pgs_map_params *params)
     return PGS_OK;
 }
 
-/* The pages of a member that are in its home go to the arena; none is pinned. */
-static void leave_home(pgs_store *store, struct member *member)
+/* Claims each page of a member's, which is mapped as long as it is not opened for good: none may
+ * be pinned. `leaves`: those that are in its home go to the arena. */
+static int check_pages(pgs_store *store, struct member *member, bool leaves)
 {
     struct job job = job_of(store, member);
     uint64_t pages = member_pages(member);
-    for (uint64_t i = member_next(member, 0, pages); i < pages;
+    int error = PGS_OK;
+    for (uint64_t i = member_next(member, 0, pages); i < pages && !error;
          i = member_next(member, i + 1, pages)) {
         if (!job_select(&job, i))
             continue;
         page_claim(store, job.page);
-        if ((page_load(job.page) & PAGE_HOT) && page_is_home(&job))
+        if (job_is_current(&job) && page_is_pinned_here(&job))
+            error = PGS_E_PINNED;
+        else if (leaves && (page_load(job.page) & PAGE_HOT) && page_is_home(&job))
             page_leave_home(&job);
         page_publish(store, job.page, 0, 0);
     }
+    return error;
 }
 
 /* The member's home: as it was, if that is as large as the member still. */
@@ -80,7 +85,9 @@ static int provide_home(pgs_store *store, struct member *member)
     if (home && home->size == size)
         return PGS_OK;
     if (home) {
-        leave_home(store, member);
+        int error = check_pages(store, member, true);
+        if (error)
+            return error;
         atomic_store_explicit(&member->home, NULL, memory_order_release);
         home_free(home);
     }
@@ -155,24 +162,57 @@ static int open_range(struct pgs_map *map, const struct pgs_map_params *params)
     return error;
 }
 
+/* What was written is known, and nobody looks at the map any more: whoever had found it has
+ * claimed a page for that long. */
+static void settle_all(struct pgs_map *map)
+{
+    struct job job = job_of(map->store, map->member);
+    struct member *member = map->member;
+    uint64_t pages = map->page_count;
+    atomic_thread_fence(memory_order_seq_cst);
+    for (uint64_t i = member_next(member, 0, pages); i < pages;
+         i = member_next(member, i + 1, pages)) {
+        if (!job_select(&job, i) || !(page_load(job.page) & (PAGE_HOT | PAGE_BUSY)))
+            continue;
+        page_claim(map->store, job.page);
+        if (job_is_current(&job) && (page_load(job.page) & PAGE_HOT) && page_is_home(&job))
+            map_settle_in(map, &job, (uint32_t)i);
+        page_publish(map->store, job.page, 0, 0);
+    }
+}
+
+/* Pins go home from now on; one that came before is where the range does not show it. */
+static int publish_map(struct pgs_map *map)
+{
+    atomic_store(&map->member->map, map);
+    int error = check_pages(map->store, map->member, false);
+    if (!error)
+        return PGS_OK;
+    reader_end(&map->reader);
+    atomic_store(&map->member->map, NULL);
+    settle_all(map);
+    range_close(&map->range);
+    return error;
+}
+
 static int open_map(pgs_store *store, struct worker *worker, struct member *member,
                     const struct pgs_map_params *params, pgs_map **map_ret)
 {
-    struct job job = job_of(store, member);
-    int error = member->map ? PGS_E_MAPPED : check_unpinned(&job, 0, member_pages(member));
+    int error = member->map ? PGS_E_MAPPED : check_pages(store, member, false);
     if (!error)
         error = metadata_charge(store, worker, cost_of(store, member));
     if (error)
         return error;
     struct pgs_map *map = map_new(store, member, params->around);
     error = map ? open_range(map, params) : PGS_E_NOMEM;
+    if (!error)
+        error = publish_map(map);
     if (error) {
         if (map)
             map_free(map);
         metadata_uncharge(store, cost_of(store, member));
         return error;
     }
-    atomic_store_explicit(&member->map, map, memory_order_release);
     pthread_mutex_lock(&store->maps.lock);
     map->next = store->maps.first;
     store->maps.first = map;
@@ -213,36 +253,19 @@ static void unlink_map(struct pgs_map *map)
     pthread_mutex_unlock(&maps->lock);
 }
 
-/* What was written is known, and nobody looks at the map any more: whoever had found it has
- * claimed a page for that long. */
-static void settle_all(struct pgs_map *map)
+static bool is_ours(const struct pgs_map *map)
 {
-    struct job job = job_of(map->store, map->member);
-    struct member *member = map->member;
-    uint64_t pages = map->page_count;
-    for (uint64_t i = member_next(member, 0, pages); i < pages;
-         i = member_next(member, i + 1, pages)) {
-        if (!job_select(&job, i) || !(page_load(job.page) & (PAGE_HOT | PAGE_BUSY)))
-            continue;
-        page_claim(map->store, job.page);
-        if (job_is_current(&job) && (page_load(job.page) & PAGE_HOT) && page_is_home(&job))
-            map_settle_in(map, &job, (uint32_t)i);
-        page_publish(map->store, job.page, 0, 0);
-    }
+    return map->range.home->forks == home_forks();
 }
 
-/* In a child process there is nothing to be settled: the pages are the parent's. */
 static void close_map(struct pgs_map *map)
 {
     pgs_store *store = map->store;
     uint64_t bytes = cost_of(store, map->member);
-    bool ours = map->range.home->forks == home_forks();
     unlink_map(map);
-    if (ours)
-        reader_end(&map->reader);
+    reader_end(&map->reader);
     atomic_store(&map->member->map, NULL);
-    if (ours)
-        settle_all(map);
+    settle_all(map);
     range_close(&map->range);
     map_free(map);
     metadata_uncharge(store, bytes);
@@ -250,7 +273,11 @@ static void close_map(struct pgs_map *map)
 
 void pgs_map_close(pgs_map *map)
 {
-    if (!map)
+    /* In a child process the pages are the parent's, and so are locks that may be held there for
+     * ever: only what the process has of its own goes. */
+    if (map && !is_ours(map))
+        range_close(&map->range);
+    if (!map || !is_ours(map))
         return;
     pgs_store *store = map->store;
     pthread_mutex_lock(&store->object_lock);
@@ -260,7 +287,7 @@ void pgs_map_close(pgs_map *map)
 
 void maps_close(pgs_store *store)
 {
-    while (store->maps.first)
+    while (store->maps.first && is_ours(store->maps.first))
         close_map(store->maps.first);
 }
 
@@ -269,7 +296,7 @@ void *pgs_map_address(const pgs_map *map)
     return map->range.base;
 }
 
-/* Of what is in the home: each page once, although two mappings show it. */
+/* Frames of the object's pages: each once, although two mappings may show it. */
 static uint64_t resident_bytes(struct pgs_map *map)
 {
     struct job job = job_of(map->store, map->member);
@@ -290,7 +317,6 @@ void pgs_map_stats(pgs_map *map, struct pgs_map_stats *stats_ret)
                   : range->writes == RANGE_WRITES_FAULT ? PGS_MAP_WRITES_FAULT
                                                         : PGS_MAP_WRITES_NOTED,
         .in_system_calls = range->system_calls,
-        .around = ahead_start(&map->ahead),
         .faults = map->faults,
         .attaches = map->attaches,
         .write_faults = map->write_faults,
@@ -299,6 +325,9 @@ void pgs_map_stats(pgs_map *map, struct pgs_map_stats *stats_ret)
         .ranges_dropped = map->ranges_dropped,
         .resident_bytes = resident_bytes(map),
     };
+    if (!is_ours(map))
+        return;
+    stats_ret->around = ahead_start(&map->ahead);
     pthread_mutex_lock(&map->failures.lock);
     stats_ret->failures = map->failures.count;
     pthread_mutex_unlock(&map->failures.lock);
@@ -314,9 +343,12 @@ int pgs_map_prefetch(pgs_map *map, uint64_t first_page_no, uint64_t page_count, 
     if (writes && map->range.writes == RANGE_READ_ONLY)
         return PGS_E_INVALID;
     for (uint64_t i = first_page_no; i < first_page_no + page_count && !error; i++) {
+        /* Who takes mappings away is done with this one, or sees that it is pinned. */
+        pthread_mutex_lock(&map->detach_lock);
         uint64_t attached = atomic_load(&map->attached[i / 64]);
         if (writes || !(attached & map_bit(i)))
             error = map_serve(map, i, writes);
+        pthread_mutex_unlock(&map->detach_lock);
     }
     return error;
 }

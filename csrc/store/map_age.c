@@ -10,9 +10,9 @@
 
 enum { AGE_PAUSE_MIN = 16 };
 
-/* Takes the mapping of up to AGED_PAGES pages away, first to end - 1; `pinned_too`: else theirs
- * stays, for their users rely on it. Returns of how many. */
-static uint32_t detach_some(struct pgs_map *map, uint64_t first, uint64_t end, bool pinned_too)
+/* Takes the mapping of up to AGED_PAGES pages away, first to end - 1; that of pinned ones stays,
+ * for their users rely on it. Returns of how many. */
+static uint32_t detach_some(struct pgs_map *map, uint64_t first, uint64_t end)
 {
     struct job job = job_of(map->store, map->member);
     uint64_t size = map->store->page_size;
@@ -21,11 +21,13 @@ static uint32_t detach_some(struct pgs_map *map, uint64_t first, uint64_t end, b
         _Atomic uint64_t *word = &map->attached[page_no / 64];
         if (!(atomic_load_explicit(word, memory_order_relaxed) & map_bit(page_no)))
             continue;
-        if (pinned_too || !job_select(&job, page_no) ||
-            !(page_load(job.page) & PAGE_PINS_MASK)) {
-            detached += (atomic_fetch_and(word, ~map_bit(page_no)) & map_bit(page_no)) != 0;
+        bool was = atomic_fetch_and(word, ~map_bit(page_no)) & map_bit(page_no);
+        if (!job_select(&job, page_no) || !(page_load(job.page) & PAGE_PINS_MASK)) {
+            detached += was;
             continue;
         }
+        if (was)
+            atomic_fetch_or(word, map_bit(page_no));
         if (page_no > first)
             range_detach(&map->range, first * size, (page_no - first) * size);
         first = page_no + 1;
@@ -35,20 +37,18 @@ static uint32_t detach_some(struct pgs_map *map, uint64_t first, uint64_t end, b
     return detached;
 }
 
-/* Who settles a page meanwhile must not rely on its bit. */
-static uint32_t detach_run(struct pgs_map *map, uint64_t first, uint64_t end, bool pinned_too)
+/* With the map's detach lock. Who settles a page meanwhile must not rely on its bit. */
+static uint32_t detach_run(struct pgs_map *map, uint64_t first, uint64_t end)
 {
     uint32_t detached = 0;
-    pthread_mutex_lock(&map->detach_lock);
     for (uint64_t next; first < end; first = next) {
         next = end - first > AGED_PAGES ? first + AGED_PAGES : end;
         atomic_store(&map->detaching, first << 32 | (next - first));
-        uint32_t some = detach_some(map, first, next, pinned_too);
+        uint32_t some = detach_some(map, first, next);
         map_count(&map->ranges_dropped, some > 0);
         detached += some;
     }
     atomic_store(&map->detaching, 0);
-    pthread_mutex_unlock(&map->detach_lock);
     map_count(&map->detaches, detached);
     return detached;
 }
@@ -57,7 +57,8 @@ static uint32_t detach_run(struct pgs_map *map, uint64_t first, uint64_t end, bo
 static bool is_detaching(struct pgs_map *map, uint32_t member_page)
 {
     uint64_t run = atomic_load(&map->detaching), first = run >> 32;
-    return member_page >= first && member_page - first < (uint32_t)run;
+    return (member_page >= first && member_page - first < (uint32_t)run) ||
+           atomic_load(&map->detaches_all);
 }
 
 static uint64_t words_of(const struct pgs_map *map)
@@ -86,8 +87,14 @@ static uint32_t look_once(struct pgs_map *map)
     while (map->age_hand < words) {
         uint64_t word = map->age_hand, end = word + AGED_WORDS < words ? word + AGED_WORDS : words;
         map->age_hand = end;
-        if (any_attached(map, word, end))
-            return detach_run(map, word * 64, pages_before(map, end), false);
+        if (!any_attached(map, word, end))
+            continue;
+        /* Who holds the lock may be this very thread, that prefetches. */
+        if (pthread_mutex_trylock(&map->detach_lock))
+            return 0;
+        uint32_t detached = detach_run(map, word * 64, pages_before(map, end));
+        pthread_mutex_unlock(&map->detach_lock);
+        return detached;
     }
     map->age_hand = 0;
     return 0;
@@ -127,18 +134,23 @@ int pgs_map_detach(pgs_map *map, uint64_t first_page_no, uint64_t page_count)
     int error = section_may_be(map->store);
     if (error)
         return error;
-    detach_run(map, first_page_no, first_page_no + page_count, false);
+    pthread_mutex_lock(&map->detach_lock);
+    detach_run(map, first_page_no, first_page_no + page_count);
+    pthread_mutex_unlock(&map->detach_lock);
     return PGS_OK;
 }
 
 void map_detach_all(struct pgs_map *map)
 {
     uint64_t words = words_of(map);
-    for (uint64_t word = 0; word < words; word += AGED_WORDS) {
-        uint64_t end = word + AGED_WORDS < words ? word + AGED_WORDS : words;
-        if (any_attached(map, word, end))
-            detach_run(map, word * 64, pages_before(map, end), true);
-    }
+    atomic_store(&map->detaches_all, true);
+    /* Whose bits others have cleared may still be mapped: so the range goes whole. */
+    for (uint64_t word = 0; word < words; word++)
+        if (atomic_load_explicit(&map->attached[word], memory_order_relaxed))
+            atomic_store(&map->attached[word], 0);
+    range_detach(&map->range, 0, map->page_count * map->store->page_size);
+    atomic_store(&map->detaches_all, false);
+    map_count(&map->ranges_dropped, 1);
 }
 
 void map_note_writes(struct pgs_map *map, const struct job *job, uint32_t member_page)

@@ -46,14 +46,21 @@ int map_error_of(int system_error)
     return system_error == 0 ? PGS_OK : system_error == ENOMEM ? PGS_E_NOMEM : PGS_E_IO;
 }
 
-int map_install(struct pgs_map *map, size_t offset, const void *bytes, size_t size, bool protect)
+int map_install(struct pgs_map *map, size_t offset, const unsigned char *bytes, size_t size,
+                bool protect, size_t *done_ret)
 {
-    int error = range_install(&map->range, offset, bytes, size, protect);
-    if (error == EEXIST) {
+    size_t page = map->store->page_size, done = 0, part;
+    int error;
+    for (bool dropped = false;; dropped = true) {
+        error = range_install(&map->range, offset + done, bytes + done, size - done, protect,
+                              &part);
+        done += part - part % page;
         /* What a guard has put there (map_guard.c) makes way. */
-        home_drop(map->range.home, offset, size);
-        error = range_install(&map->range, offset, bytes, size, protect);
+        if (error != EEXIST || (dropped && !part))
+            break;
+        home_drop(map->range.home, offset + done, page);
     }
+    *done_ret = done;
     return error;
 }
 
@@ -89,6 +96,7 @@ static int fetch(struct arrivals *arrivals, const struct job *job, uint32_t fram
         frame_give(job->store, frame);
     else
         arrivals->count++;
+    arrivals->failed = error;
     return error;
 }
 
@@ -134,7 +142,7 @@ bool arrivals_fetch_beside(struct arrivals *arrivals, const struct job *like)
 
 void arrivals_fetch_ahead(struct arrivals *arrivals, const struct job *like, uint32_t count)
 {
-    while (count > 0 && arrivals->from < arrivals->map->page_count &&
+    while (count > 0 && arrivals->from < arrivals->map->page_count && !arrivals->failed &&
            !arrivals_fetch_beside(arrivals, like)) {
         arrivals->from += arrivals->down ? UINT64_MAX : 1;
         count--;
@@ -155,11 +163,14 @@ static int install_run(struct arrivals *arrivals, uint32_t from, uint32_t to)
     struct arrival *first = arrival_at(arrivals, from);
     for (uint32_t i = from; i < to; i++)
         frame_place(&arrival_at(arrivals, i)->job, arrival_at(arrivals, i)->frame);
+    size_t page = first->job.store->page_size, done;
     int error = map_install(arrivals->map, map_offset_of(&first->job),
-                            room_for(arrivals, &first->job),
-                            (size_t)(to - from) * first->job.store->page_size, first->protect);
-    for (uint32_t i = from; i < to && !error; i++)
+                            room_for(arrivals, &first->job), (to - from) * page, first->protect,
+                            &done);
+    for (uint32_t i = from; i < from + done / page; i++) {
+        arrival_at(arrivals, i)->installed = true;
         map_now_attached(arrivals->map, &arrival_at(arrivals, i)->job);
+    }
     return map_error_of(error);
 }
 
@@ -187,19 +198,20 @@ int arrivals_settle(struct arrivals *arrivals, uint64_t touched, bool writes)
     mapping_begin(&first->job);
     int error = install(arrivals, writes);
     mapping_end(&first->job);
-    if (!error && !first->protect && writes)
+    if (first->installed && !first->protect && writes)
         map_now_written(&first->job);
     for (uint32_t i = 0; i < arrivals->count; i++) {
         struct arrival *arrival = &arrivals->each[i];
         struct job *job = &arrival->job;
-        if (error)
-            frame_give(job->store, arrival->frame);
-        else
+        /* What is mapped may have been written by now. */
+        if (arrival->installed)
             page_install(job, arrival->frame, arrival->ghost);
+        else
+            frame_give(job->store, arrival->frame);
         if (job->member_page != touched)
             page_publish(job->store, job->page, 0, 0);
     }
-    return error;
+    return first->installed ? PGS_OK : error;
 }
 
 void arrivals_begin(struct arrivals *arrivals, struct pgs_map *map, uint64_t from, bool down)
@@ -209,6 +221,7 @@ void arrivals_begin(struct arrivals *arrivals, struct pgs_map *map, uint64_t fro
     arrivals->room = map->store->room_bytes / map->store->page_size;
     arrivals->down = down;
     arrivals->count = 0;
+    arrivals->failed = false;
 }
 
 int arrivals_fetch(struct arrivals *arrivals, const struct job *job)

@@ -20,7 +20,7 @@ struct touch {
 static int map_at_home(struct pgs_map *map, const struct job *job, bool protect)
 {
     const struct range *range = &map->range;
-    size_t offset = map_offset_of(job), size = job->store->page_size;
+    size_t offset = map_offset_of(job), size = job->store->page_size, done;
     if (!protect || range->marks_when_attached)
         return range_attach(range, offset, size, protect);
     unsigned char *room = job->worker->room;
@@ -28,7 +28,10 @@ static int map_at_home(struct pgs_map *map, const struct job *job, bool protect)
         return ENOMEM;
     memcpy(room, page_bytes(job), size);
     home_drop(range->home, offset, size);
-    return map_install(map, offset, room, size, true);
+    int error = map_install(map, offset, room, size, true, &done);
+    if (error)
+        memcpy(page_bytes(job), room, size);
+    return error;
 }
 
 /* Has the job's page, claimed, hot and at home, mapped. PAGE_SHARED: it must not, as long as it
@@ -71,6 +74,8 @@ static uint64_t page_behind(uint64_t page_no, uint32_t count, bool down)
 /* Brings the touched page, claimed, and some beside it. */
 static int bring(struct pgs_map *map, const struct job *job, bool writes)
 {
+    if (writes && page_is_shared(job))
+        return PAGE_SHARED;
     map_count(&map->faults, 1);
     if (!worker_room(job->store, job->worker)) {
         int error = page_bring_in(job);
@@ -104,7 +109,8 @@ static int serve(const struct job *job, void *touch)
     if (!(word & PAGE_HOT)) {
         error = bring(what->map, job, what->writes);
     } else if (!page_is_home(job) && (word & PAGE_PINS_MASK)) {
-        return page_break(job, NULL); /* others have it, who look at it where it is */
+        /* Others have it, who look at it where it is. */
+        error = page_is_shared(job) ? PAGE_SHARED : PGS_E_PINNED;
     } else {
         map_count(&what->map->attaches, 1);
         page_note_use(job);
@@ -148,6 +154,9 @@ static void bring_ahead(struct pgs_map *map, uint64_t page_no, uint32_t count, b
  * the next. True: the touch is served. */
 static bool come_for(struct pgs_map *map, uint64_t page_no, bool writes)
 {
+    /* Who has promised something here does what the touch needs, and no more. */
+    if (section_may_be(map->store) || section_promises(section_find(map->store)))
+        return false;
     struct stage *stage = reader_take(&map->reader, page_no);
     if (!stage)
         return false;
@@ -173,5 +182,5 @@ int map_fault(void *ctx, size_t offset, bool writes)
     if (come_for(map, page_no, writes))
         return PGS_OK;
     int error = map_serve(map, page_no, writes);
-    return error ? map_fail(map, page_no, error) : PGS_OK;
+    return error ? map_fail(map, page_no, writes, error) : PGS_OK;
 }

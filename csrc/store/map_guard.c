@@ -21,54 +21,83 @@ static void say(const struct pgs_map *map, uint64_t page_no, int error)
         return; /* there is nobody to tell */
 }
 
+/* EEXIST: the page has come meanwhile. */
 static int install_zeros(struct pgs_map *map, uint64_t page_no)
 {
-    size_t size = map->store->page_size;
-    int error = range_install(&map->range, page_no * size, map->zeros, size, false);
+    size_t size = map->store->page_size, done;
+    int error = range_install(&map->range, page_no * size, map->zeros, size, false, &done);
     if (!error)
         atomic_fetch_or(&map->attached[page_no / 64], map_bit(page_no));
+    return error == EEXIST ? PGS_OK : map_error_of(error);
+}
+
+struct failed_touch {
+    struct pgs_map *map;
+    bool writes;
+};
+
+/* The page, claimed: where it can be touched by now it is to be; a write that cannot be had has the
+ * page leave for where no map shows it. */
+static int make_way(const struct job *job, const struct failed_touch *touch)
+{
+    struct pgs_map *map = touch->map;
+    uint64_t word = page_load(job->page);
+    size_t size = job->store->page_size;
+    bool home = (word & PAGE_HOT) && page_is_home(job);
+    if (home && (!touch->writes || !page_is_shared(job)))
+        return PGS_OK;
+    if (home && (word & PAGE_PINS_MASK))
+        return PGS_E_PINNED;
+    if (home)
+        page_leave_home(job);
+    else
+        home_drop(map->range.home, (size_t)job->member_page * size, size); /* a void from before */
+    return install_zeros(map, job->member_page);
+}
+
+/* Shows a page that nobody has ever had, and so has no entry to be claimed, as zeros, or no more.
+ * It cannot get one meanwhile. */
+static int show_nothing(const struct job *job, struct pgs_map *map, bool zeros)
+{
+    struct job now = *job;
+    size_t size = job->store->page_size;
+    int error = PAGE_MOVED;
+    mapping_begin(job);
+    if (!job_select(&now, job->member_page)) {
+        error = PGS_OK;
+        if (zeros)
+            error = install_zeros(map, job->member_page);
+        else
+            home_drop(map->range.home, (size_t)job->member_page * size, size);
+    }
+    mapping_end(job);
     return error;
 }
 
-/* The page is there, but cannot be written: it goes, to where no map shows it. Or it reads as
- * zeros already, and only its mapping was taken away. */
-static int make_way(const struct job *job, void *ctx)
+static int make_void_page(const struct job *job, void *ctx)
 {
-    const struct pgs_map *map = ctx;
-    size_t size = map->store->page_size;
-    if (!job->page) { /* nobody has ever had it */
-        home_drop(map->range.home, (size_t)job->member_page * size, size);
-        return map_error_of(install_zeros(ctx, job->member_page));
+    const struct failed_touch *touch = ctx;
+    if (!job->page)
+        return show_nothing(job, touch->map, true);
+    /* In an atomic section as well: one that is busy comes just now. */
+    if (!page_try_claim(job->page)) {
+        int error = page_load(job->page) & PAGE_PINS_MASK ? PGS_E_PINNED : PGS_OK;
+        return error ? error : page_await(job->store, job->page);
     }
-    int error = page_claim_to_use(job);
-    if (error)
-        return error;
-    uint64_t word = page_load(job->page);
-    if ((word & PAGE_HOT) && page_is_home(job)) {
-        if (word & PAGE_PINS_MASK)
-            error = PGS_E_PINNED;
-        else
-            page_leave_home(job);
-    } else {
-        home_drop(map->range.home, (size_t)job->member_page * size, size);
-    }
-    if (!error)
-        error = map_error_of(install_zeros(ctx, job->member_page));
+    int error = job_is_current(job) ? make_way(job, touch) : PAGE_MOVED;
     page_publish(job->store, job->page, 0, 0);
     return error;
 }
 
 /* False: the page cannot be made to read as zeros. */
-static bool make_void(struct pgs_map *map, uint64_t page_no)
+static bool make_void(struct pgs_map *map, uint64_t page_no, bool writes)
 {
+    struct failed_touch touch = {.map = map, .writes = writes};
     struct call call;
-    int error = install_zeros(map, page_no);
-    if (error == EEXIST) {
-        error = call_begin(&call, map->store, map->member->number, CALL_USES, 0, NULL);
-        if (!error) {
-            call_note(&call, 0, call_do(&call, page_no, LOOKS, make_way, map));
-            error = call_end(&call);
-        }
+    int error = call_begin(&call, map->store, map->member->number, CALL_USES, 0, NULL);
+    if (!error) {
+        call_note(&call, 0, call_do(&call, page_no, LOOKS, make_void_page, &touch));
+        error = call_end(&call);
     }
     range_wake(&map->range, page_no * map->store->page_size, map->store->page_size);
     return !error;
@@ -80,6 +109,8 @@ static int drop_void(const struct job *job, void *ctx)
 {
     struct pgs_map *map = ctx;
     size_t size = job->store->page_size, offset = (size_t)job->member_page * size;
+    if (!job->page)
+        return show_nothing(job, map, false);
     int error = page_claim_to_use(job);
     if (error)
         return error;
@@ -92,18 +123,23 @@ static int drop_void(const struct job *job, void *ctx)
     return PGS_OK;
 }
 
-/* In a child process the bytes are the parent's, which may have dropped the voids since. */
+/* A page that cannot be had, or claimed, just now stays as it is until the next guard. In a
+ * child process the bytes are the parent's, which may have dropped the voids since. */
 static void drop_these(struct pgs_map *map, const uint64_t *page_nos, uint32_t count)
 {
+    struct map_failures *failures = &map->failures;
     struct call call;
-    size_t size = map->store->page_size;
     if (section_may_be(map->store) == PGS_E_FORKED)
         return;
     bool begun = call_begin(&call, map->store, map->member->number, CALL_USES, 0, NULL) == PGS_OK;
-    for (uint32_t i = 0; i < count; i++)
-        /* A page that cannot be had is nobody's business either. */
-        if (!begun || call_do(&call, page_nos[i], NEEDS_ENTRY, drop_void, map))
-            home_drop(map->range.home, page_nos[i] * size, size);
+    for (uint32_t i = 0; i < count; i++) {
+        if (begun && !call_do(&call, page_nos[i], LOOKS, drop_void, map))
+            continue;
+        pthread_mutex_lock(&failures->lock);
+        if (failures->void_count < VOIDS_MAX)
+            failures->voids[failures->void_count++] = page_nos[i];
+        pthread_mutex_unlock(&failures->lock);
+    }
     if (begun)
         call_end(&call);
 }
@@ -121,12 +157,21 @@ static void drop_voids(struct pgs_map *map)
         drop_these(map, voids, count);
 }
 
+static bool is_void(const struct map_failures *failures, uint64_t page_no)
+{
+    for (uint32_t i = 0; i < failures->void_count; i++)
+        if (failures->voids[i] == page_no)
+            return true;
+    return false;
+}
+
 /* They take RAM that nobody has charged, so they are few: the oldest makes way, and fails
- * again when it is touched again. Called with the lock, which is let go meanwhile. */
-static void make_room_for_void(struct pgs_map *map)
+ * again when it is touched again. Called with the lock, which is let go meanwhile. False:
+ * none could be dropped. */
+static bool make_room_for_void(struct pgs_map *map)
 {
     struct map_failures *failures = &map->failures;
-    while (failures->void_count == VOIDS_MAX) {
+    for (unsigned tries = 0; failures->void_count == VOIDS_MAX && tries < VOIDS_MAX; tries++) {
         uint64_t oldest = failures->voids[0];
         failures->void_count--;
         memmove(failures->voids, failures->voids + 1,
@@ -135,9 +180,10 @@ static void make_room_for_void(struct pgs_map *map)
         drop_these(map, &oldest, 1);
         pthread_mutex_lock(&failures->lock);
     }
+    return failures->void_count < VOIDS_MAX;
 }
 
-int map_fail(struct pgs_map *map, uint64_t page_no, int error)
+int map_fail(struct pgs_map *map, uint64_t page_no, bool writes, int error)
 {
     struct map_failures *failures = &map->failures;
     pthread_mutex_lock(&failures->lock);
@@ -146,13 +192,11 @@ int map_fail(struct pgs_map *map, uint64_t page_no, int error)
         failures->error = error;
     }
     failures->count++;
-    if (failures->guards > 0)
-        make_room_for_void(map);
-    bool guarded = failures->guards > 0;
-    if (guarded)
+    bool guarded = failures->guards > 0 && make_room_for_void(map) && failures->guards > 0;
+    if (guarded && !is_void(failures, page_no))
         failures->voids[failures->void_count++] = page_no;
     pthread_mutex_unlock(&failures->lock);
-    if (guarded && make_void(map, page_no))
+    if (guarded && make_void(map, page_no, writes))
         return PGS_OK;
     say(map, page_no, error);
     return error;

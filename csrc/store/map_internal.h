@@ -50,6 +50,7 @@ struct arrival {
     uint32_t frame;
     bool ghost;
     bool protect;
+    bool installed;
 };
 
 /* Pages beside each other that come together. */
@@ -59,6 +60,7 @@ struct arrivals {
     uint32_t count;
     uint32_t room; /* pages that the worker's room takes */
     bool down;
+    bool failed; /* a fetch: what lies behind is not tried */
     struct arrival each[AROUND_MAX]; /* as they came */
 };
 
@@ -105,7 +107,8 @@ struct pgs_map {
     struct reader reader;
     struct map_failures failures;
     unsigned char *zeros; /* a page of them */
-    pthread_mutex_t detach_lock; /* a leaf */
+    pthread_mutex_t detach_lock; /* before pages are claimed under it; a fork does without */
+    _Atomic bool detaches_all;   /* as `detaching`, of all pages */
     _Atomic uint64_t detaching;  /* first page << 32 | pages: of these bits are cleared, and the
                                     mapping may still be there */
     uint64_t age_hand; /* the word of `attached` where the next look begins */
@@ -127,7 +130,7 @@ int map_serve(struct pgs_map *map, uint64_t page_no, bool writes);
 void map_note_writes(struct pgs_map *map, const struct job *job, uint32_t member_page);
 /* As map_settle, of a page that is in this map's home. */
 void map_settle_in(struct pgs_map *map, const struct job *job, uint32_t member_page);
-/* Takes the mapping of all pages away; touches of them wait for the family's lock. */
+/* Takes the mapping of all pages away, under the family's lock, for which touches wait. */
 void map_detach_all(struct pgs_map *map);
 /* A page is to get its place in the home of a member: what a guard has put there goes. */
 void map_clear_place(const struct member *member, uint32_t member_page);
@@ -152,8 +155,10 @@ bool map_write_counts(const struct job *job);
 /* The page, claimed, is written through a map: its copy is not its bytes any more. */
 void map_now_written(const struct job *job);
 void map_now_attached(struct pgs_map *map, const struct job *job);
-/* Gives the kernel bytes for pages that it has none of. Returns an errno. */
-int map_install(struct pgs_map *map, size_t offset, const void *bytes, size_t size, bool protect);
+/* Gives the kernel bytes for pages that it has none of; *done_ret of them got there. Returns an
+ * errno. */
+int map_install(struct pgs_map *map, size_t offset, const unsigned char *bytes, size_t size,
+                bool protect, size_t *done_ret);
 int map_error_of(int system_error);
 uint32_t arrivals_most(const pgs_store *store);
 void arrivals_begin(struct arrivals *arrivals, struct pgs_map *map, uint64_t from, bool down);
@@ -181,7 +186,7 @@ uint32_t stage_pages(const struct stage *stage, uint64_t page_no);
 void reader_map(struct pgs_map *map, struct stage *stage);
 
 /* map_guard.c: 0 where the touch can go on with zeros for the time being */
-int map_fail(struct pgs_map *map, uint64_t page_no, int error);
+int map_fail(struct pgs_map *map, uint64_t page_no, bool writes, int error);
 
 static inline uint64_t map_bit(uint64_t page_no)
 {

@@ -15,6 +15,7 @@ enum {
     ASK_NS = 50000,   /* a stream that goes on asks again within that time */
     KEEP_NS = 100000, /* so long pages wait, claimed, for who comes for them */
     FETCH_NS = 50000, /* and so long is waited for them to be fetched */
+    WORKERS_LEFT = MAX_WORKERS / 2, /* to others */
     WANT_DOWN = 1 << 8,
     WANT_COUNT = 0xff,
     WANT_PAGE_SHIFT = 32
@@ -95,6 +96,9 @@ void reader_map(struct pgs_map *map, struct stage *stage)
 
 static void fill_stage(struct pgs_map *map, struct stage *stage, uint64_t window)
 {
+    /* Who waits for the other stage's pages may have all the workers that are left. */
+    if (workers_idle(map->store) < WORKERS_LEFT)
+        return;
     if (call_begin(&stage->call, map->store, map->member->number, CALL_USES, 0, NULL))
         return;
     if (!worker_room(map->store, stage->call.job.worker)) {

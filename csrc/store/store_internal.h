@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT
  *
- * What the files of the store share. Order of locks: object_lock, a page's
- * BUSY bit, then at most one of the queue lock, the pool lock, the frame lock,
- * then a wait shard's. A thread that holds one page only ever tries for another
- * (page_try_claim).
+ * What the files of the store share. Order of locks: object_lock, a map's detach
+ * lock, a page's BUSY bit, a family's lock, then at most one of the queue lock, the pool
+ * lock, the frame lock, then a wait shard's; those of a map's streams, failures and reader,
+ * and of the list of maps, are leaves. A thread that holds one page only ever tries for
+ * another (page_try_claim), but for a new one that is nobody's yet (page_break).
  */
 #ifndef PGS_STORE_INTERNAL_H
 #define PGS_STORE_INTERNAL_H
@@ -242,6 +243,8 @@ void metadata_uncharge(pgs_store *store, uint64_t bytes);
 /* worker.c */
 struct worker *worker_take(pgs_store *store);
 void worker_give(struct worker *worker);
+/* How many nobody has just now. */
+unsigned workers_idle(pgs_store *store);
 /* Around what changes the objects or the budget: the object lock, and a worker. An
  * error, and it is not to be ended, where the thread must not wait. */
 int change_begin(pgs_store *store, struct worker **worker_ret);
