@@ -8,8 +8,13 @@
 #include "map_fixture.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
+#include <sys/stat.h>
 
-enum { PAGE = 4096, PAGES = 1500, HALF = PAGE / 2, RUN_MAX = 64, THREADS_MAX = 16 };
+#include "store/family.h"
+
+enum { PAGE = 4096, PAGES = 1500, HALF = PAGE / 2, RUN_MAX = 64, THREADS_MAX = 16,
+       WINDOW = 32 /* pages that one fault brings at most */ };
 
 struct toucher {
     struct fixture *fixture;
@@ -81,6 +86,33 @@ static void call_beside(struct toucher *toucher, uint32_t draw)
     }
 }
 
+/* Samples what the store takes of the system: pages in the home, pool and metadata. */
+struct watch {
+    struct fixture *fixture;
+    atomic_bool stop;
+    unsigned samples;
+    uint64_t most;
+};
+
+static void *watch_ram(void *ctx)
+{
+    enum { AT_ONCE = 16 }; /* so many pages may leave while a sample is taken */
+    struct watch *watch = ctx;
+    const struct home *home = member_of(watch->fixture->store, watch->fixture->object)->home;
+    while (!atomic_load(&watch->stop)) {
+        struct stat file;
+        struct pgs_stats before = fixture_stats(watch->fixture);
+        CHECK_EQ(fstat(home->fd, &file), 0);
+        struct pgs_stats after = fixture_stats(watch->fixture);
+        uint64_t bytes = (uint64_t)file.st_blocks * 512 + before.pool_bytes + before.metadata_bytes;
+        if (after.page_outs - before.page_outs > AT_ONCE)
+            continue;
+        watch->samples++;
+        watch->most = bytes > watch->most ? bytes : watch->most;
+    }
+    return NULL;
+}
+
 static void *touch_all(void *ctx)
 {
     struct toucher *toucher = ctx;
@@ -105,7 +137,8 @@ static void run(const struct way *way, uint64_t touches, unsigned threads)
                                       .writable = 1};
     struct fixture fixture;
     struct toucher touchers[THREADS_MAX];
-    pthread_t ids[THREADS_MAX];
+    pthread_t ids[THREADS_MAX], watcher;
+    struct watch watch = {.fixture = &fixture};
     CHECK_EQ(fixture_open(&fixture, &options), PGS_OK);
     pgs_map *map = map_of(&fixture, fixture.object, way);
     for (unsigned t = 0; t < threads; t++) {
@@ -115,8 +148,14 @@ static void run(const struct way *way, uint64_t touches, unsigned threads)
         touchers[t].noise.state += t;
         CHECK_EQ(pthread_create(&ids[t], NULL, touch_all, &touchers[t]), 0);
     }
+    CHECK_EQ(pthread_create(&watcher, NULL, watch_ram, &watch), 0);
     for (unsigned t = 0; t < threads; t++)
         pthread_join(ids[t], NULL);
+    atomic_store(&watch.stop, true);
+    pthread_join(watcher, NULL);
+    printf("%u samples, at most %llu of %llu bytes\n", watch.samples,
+           (unsigned long long)watch.most, (unsigned long long)options.budget_bytes);
+    CHECK(watch.most <= options.budget_bytes + (uint64_t)(threads + 2) * WINDOW * PAGE);
     CHECK_BYTES(pgs_map_address(map), fixture.shadow, (size_t)PAGES * PAGE);
     struct pgs_map_stats stats = stats_of(map);
     struct pgs_stats all = fixture_stats(&fixture);
