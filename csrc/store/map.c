@@ -109,7 +109,7 @@ static uint64_t bitmap_words(uint64_t pages)
 static uint64_t cost_of(const pgs_store *store, const struct member *member)
 {
     return sizeof(struct pgs_map) + 2 * bitmap_words(member_pages(member)) * sizeof(uint64_t) +
-           store->page_size + sizeof(struct home);
+           2 * (uint64_t)store->page_size + sizeof(struct home);
 }
 
 static void map_free(struct pgs_map *map)
@@ -117,6 +117,8 @@ static void map_free(struct pgs_map *map)
     free((void *)map->attached);
     free((void *)map->noted);
     free(map->zeros);
+    free(map->spare);
+    pthread_mutex_destroy(&map->spare_lock);
     pthread_mutex_destroy(&map->failures.lock);
     pthread_mutex_destroy(&map->detach_lock);
     ahead_deinit(&map->ahead);
@@ -135,10 +137,12 @@ static struct pgs_map *map_new(pgs_store *store, struct member *member, uint32_t
     map->attached = calloc(words, sizeof *map->attached);
     map->noted = calloc(words, sizeof *map->noted);
     map->zeros = calloc(1, store->page_size);
+    map->spare = calloc(1, store->page_size);
+    pthread_mutex_init(&map->spare_lock, NULL);
     pthread_mutex_init(&map->failures.lock, NULL);
     pthread_mutex_init(&map->detach_lock, NULL);
     ahead_init(&map->ahead, around ? around : AROUND_DEFAULT);
-    if (map->attached && map->noted && map->zeros)
+    if (map->attached && map->noted && map->zeros && map->spare)
         return map;
     map_free(map);
     return NULL;

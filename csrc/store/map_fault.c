@@ -23,14 +23,13 @@ static int map_at_home(struct pgs_map *map, const struct job *job, bool protect)
     size_t offset = map_offset_of(job), size = job->store->page_size, done;
     if (!protect || range->marks_when_attached)
         return range_attach(range, offset, size, protect);
-    unsigned char *room = job->worker->room;
-    if (!room)
-        return ENOMEM;
-    memcpy(room, page_bytes(job), size);
+    pthread_mutex_lock(&map->spare_lock);
+    memcpy(map->spare, page_bytes(job), size);
     home_drop(range->home, offset, size);
-    int error = map_install(map, offset, room, size, true, &done);
+    int error = map_install(map, offset, map->spare, size, true, &done);
     if (error)
-        memcpy(page_bytes(job), room, size);
+        memcpy(page_bytes(job), map->spare, size);
+    pthread_mutex_unlock(&map->spare_lock);
     return error;
 }
 
@@ -41,8 +40,6 @@ static int attach(struct pgs_map *map, const struct job *job, bool writes)
     const struct range *range = &map->range;
     bool writable = range->writes != RANGE_READ_ONLY;
     map_note_writes(map, job, job->member_page);
-    if (!range->marks_when_attached)
-        worker_room(job->store, job->worker);
     if (writes && !page_is_shared(job) && map_write_counts(job)) {
         map_count(&map->write_faults, 1);
         map_now_written(job);

@@ -11,6 +11,8 @@
 
 #include "store/map_internal.h"
 
+enum { REPEATS_MAX = 8 };
+
 static void say(const struct pgs_map *map, uint64_t page_no, int error)
 {
     char line[160];
@@ -34,6 +36,7 @@ static int install_zeros(struct pgs_map *map, uint64_t page_no)
 struct failed_touch {
     struct pgs_map *map;
     bool writes;
+    bool again; /* it was tried several times: the page is there, and cannot be touched */
 };
 
 /* The page, claimed: where it can be touched by now it is to be; a write that cannot be had has the
@@ -44,7 +47,7 @@ static int make_way(const struct job *job, const struct failed_touch *touch)
     uint64_t word = page_load(job->page);
     size_t size = job->store->page_size;
     bool home = (word & PAGE_HOT) && page_is_home(job);
-    if (home && (!touch->writes || !page_is_shared(job)))
+    if (home && !touch->again && (!touch->writes || !page_is_shared(job)))
         return PGS_OK;
     if (home && (word & PAGE_PINS_MASK))
         return PGS_E_PINNED;
@@ -90,9 +93,9 @@ static int make_void_page(const struct job *job, void *ctx)
 }
 
 /* False: the page cannot be made to read as zeros. */
-static bool make_void(struct pgs_map *map, uint64_t page_no, bool writes)
+static bool make_void(struct pgs_map *map, uint64_t page_no, bool writes, bool again)
 {
-    struct failed_touch touch = {.map = map, .writes = writes};
+    struct failed_touch touch = {.map = map, .writes = writes, .again = again};
     struct call call;
     int error = call_begin(&call, map->store, map->member->number, CALL_USES, 0, NULL);
     if (!error) {
@@ -192,11 +195,14 @@ int map_fail(struct pgs_map *map, uint64_t page_no, bool writes, int error)
         failures->error = error;
     }
     failures->count++;
+    failures->repeats = failures->last_page == page_no ? failures->repeats + 1 : 0;
+    failures->last_page = page_no;
+    bool again = failures->repeats > REPEATS_MAX;
     bool guarded = failures->guards > 0 && make_room_for_void(map) && failures->guards > 0;
     if (guarded && !is_void(failures, page_no))
         failures->voids[failures->void_count++] = page_no;
     pthread_mutex_unlock(&failures->lock);
-    if (guarded && make_void(map, page_no, writes))
+    if (guarded && make_void(map, page_no, writes, again))
         return PGS_OK;
     say(map, page_no, error);
     return error;

@@ -91,6 +91,8 @@ struct map_failures {
     pthread_mutex_t lock;
     unsigned guards; /* that are open */
     uint64_t count;
+    uint64_t last_page; /* of the last, and how many in a row were of it */
+    unsigned repeats;
     uint64_t voids[VOIDS_MAX]; /* pages that read as zeros just now */
     uint32_t void_count;
     uint64_t page_no; /* of the last */
@@ -107,6 +109,8 @@ struct pgs_map {
     struct reader reader;
     struct map_failures failures;
     unsigned char *zeros; /* a page of them */
+    unsigned char *spare; /* a page, of who has its lock */
+    pthread_mutex_t spare_lock;
     pthread_mutex_t detach_lock; /* before pages are claimed under it; a fork does without */
     _Atomic bool detaches_all;   /* as `detaching`, of all pages */
     _Atomic uint64_t detaching;  /* first page << 32 | pages: of these bits are cleared, and the
