@@ -82,7 +82,8 @@ def test_the_budget_holds_while_pages_are_touched(service: str, writable: bool) 
         watch = Watch(store, home_file())
         wrong: list[int] = []
         threads = [
-            threading.Thread(target=touch, args=(array, seed, wrong, watch)) for seed in range(THREADS)
+            threading.Thread(target=touch, args=(array, seed, wrong, watch))
+            for seed in range(THREADS)
         ]
         watcher = threading.Thread(target=watch.run)
         watcher.start()
