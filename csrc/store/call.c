@@ -25,7 +25,8 @@ static int begin(struct call *call, pgs_store *store, uint32_t object, enum call
     if (error)
         return error;
     call->job.worker = worker_take(store);
-    error = worker_prepare(store, call->job.worker, call->job.object);
+    if (kind != CALL_TENDS)
+        error = worker_prepare(store, call->job.worker, call->job.object);
     if (error)
         worker_give(call->job.worker);
     return error;

@@ -15,9 +15,9 @@ struct call {
     int first_error;
 };
 
-/* What a call is for: to use pages, or to move them, which an atomic section
- * must not. */
-enum call_kind { CALL_USES, CALL_MOVES };
+/* What a call is for: to use pages; to move them, which an atomic section must not; or to do
+ * what needs no page's bytes, and so no decoder, for which there may be no RAM. */
+enum call_kind { CALL_USES, CALL_MOVES, CALL_TENDS };
 
 /* Begins a call on `count` pages; after an error it must not be ended, and
  * every status is that error. */

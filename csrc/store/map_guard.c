@@ -82,12 +82,11 @@ static int make_void_page(const struct job *job, void *ctx)
     const struct failed_touch *touch = ctx;
     if (!job->page)
         return show_nothing(job, touch->map, true);
-    /* In an atomic section as well: one that is busy comes just now. */
-    if (!page_try_claim(job->page)) {
-        int error = page_load(job->page) & PAGE_PINS_MASK ? PGS_E_PINNED : PGS_OK;
-        return error ? error : page_await(job->store, job->page);
-    }
-    int error = job_is_current(job) ? make_way(job, touch) : PAGE_MOVED;
+    /* In an atomic section as well: the touch that is promised has failed. */
+    int error = job_claim(job);
+    if (error)
+        return error;
+    error = make_way(job, touch);
     page_publish(job->store, job->page, 0, 0);
     return error;
 }
@@ -97,7 +96,7 @@ static bool make_void(struct pgs_map *map, uint64_t page_no, bool writes, bool a
 {
     struct failed_touch touch = {.map = map, .writes = writes, .again = again};
     struct call call;
-    int error = call_begin(&call, map->store, map->member->number, CALL_USES, 0, NULL);
+    int error = call_begin(&call, map->store, map->member->number, CALL_TENDS, 0, NULL);
     if (!error) {
         call_note(&call, 0, call_do(&call, page_no, LOOKS, make_void_page, &touch));
         error = call_end(&call);
@@ -134,7 +133,7 @@ static void drop_these(struct pgs_map *map, const uint64_t *page_nos, uint32_t c
     struct call call;
     if (section_may_be(map->store) == PGS_E_FORKED)
         return;
-    bool begun = call_begin(&call, map->store, map->member->number, CALL_USES, 0, NULL) == PGS_OK;
+    bool begun = call_begin(&call, map->store, map->member->number, CALL_TENDS, 0, NULL) == PGS_OK;
     for (uint32_t i = 0; i < count; i++) {
         if (begun && !call_do(&call, page_nos[i], LOOKS, drop_void, map))
             continue;

@@ -131,7 +131,7 @@ int pgs_pin(pgs_store *store, uint32_t object, const uint64_t *page_nos, size_t 
 int pgs_unpin(pgs_store *store, uint32_t object, const uint64_t *page_nos, size_t count)
 {
     struct call call;
-    int error = call_begin(&call, store, object, CALL_USES, 0, NULL);
+    int error = call_begin(&call, store, object, CALL_TENDS, 0, NULL);
     if (error)
         return error;
     if (!call_has(&call, page_nos, count))

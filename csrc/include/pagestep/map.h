@@ -95,7 +95,9 @@ int pgs_map_detach(pgs_map *map, uint64_t first_page_no, uint64_t page_count);
 /* While a guard is open, a touch that cannot be served reads zeros, and what it writes
  * is lost, until the last guard ends. pgs_map_guard_end gives an error where there was one since
  * this guard began: the first since any was open, and its page. Without a guard it is a
- * SIGBUS, and a line on standard error. */
+ * SIGBUS, and a line on standard error; and under one where nothing can take the page's place: a
+ * write to one that is shared and pinned, when there is no RAM for another; a page that another
+ * thread moves for twice wait_ms. */
 uint64_t pgs_map_guard_begin(pgs_map *map);
 int pgs_map_guard_end(pgs_map *map, uint64_t begun, uint64_t *page_no_ret);
 
