@@ -37,25 +37,28 @@ test-verifier: $(READY) $(TARGETS_READY)
 	@$(RUN) python -m pytest --verifier worst
 	@$(RUN) python -m pytest --verifier random tests/store
 
+# What takes hours: millions of steps, and of touches by several threads.
 test-heavy: $(READY)
 	@$(RUN) python -m pytest -m heavy
+	$(call ctest,tsan,--suite heavy,$(TSAN))
 
-# $(call ctest,DIRECTORY,SETUP OPTIONS): build the core and run its C tests.
+# $(call ctest,DIRECTORY,WHICH,SETUP OPTIONS): build the core and run C tests.
 define ctest
-	@$(RUN) meson setup build/$(1) --reconfigure $(2) >/dev/null
-	@$(RUN) meson test -C build/$(1) --print-errorlogs
+	@$(RUN) meson setup build/$(1) --reconfigure $(3) >/dev/null
+	@$(RUN) meson test -C build/$(1) --print-errorlogs $(2)
 endef
 
 ctest: $(READY)
-	$(call ctest,c,-Dbuildtype=debugoptimized)
+	$(call ctest,c,--no-suite heavy,-Dbuildtype=debugoptimized)
 
 asan: $(READY)
-	$(call ctest,asan,-Dbuildtype=debug -Doptimization=1 -Db_lundef=false -Db_sanitize=address$(comma)undefined)
+	$(call ctest,asan,--no-suite heavy,-Dbuildtype=debug -Doptimization=1 -Db_lundef=false -Db_sanitize=address$(comma)undefined)
 
 tsan: $(READY)
-	$(call ctest,tsan,-Dbuildtype=debug -Doptimization=1 -Db_lundef=false -Db_sanitize=thread)
+	$(call ctest,tsan,--no-suite heavy,$(TSAN))
 
 comma := ,
+TSAN := -Dbuildtype=debug -Doptimization=1 -Db_lundef=false -Db_sanitize=thread
 
 # make fuzz SECONDS_EACH=60; `check` goes on where clang or atheris cannot be had, and says so.
 fuzz: $(READY)

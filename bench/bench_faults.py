@@ -33,8 +33,9 @@ PAGE_CLUSTER = Path("/proc/sys/vm/page-cluster")
 NOBODY = 65534
 SWAP_PRIORITY = 32767
 TRIES = 50  # to take a device away that the system has not quite let go of
-# What a median may be at most, as a ratio to zram's: random and sequential.
-LIMITS = {"random": 1.25, "sequential": 0.45}
+# What a median may be at most, as a ratio to zram's: single touches, 1,024 pages in their order,
+# and the whole image in its order.
+LIMITS = {"random": 1.25, "run": 0.45, "scan": 0.45}
 
 
 @dataclass(frozen=True)

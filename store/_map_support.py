@@ -87,6 +87,6 @@ def why_not(service: str, writable: bool) -> str:
         lacks = "does not say which touches are writes" if found.sigbus else "lacks it"
         return f'this system {lacks}, as service="sigbus" needs; use service="thread"'
     return (
-        "the system refused one more: a process has at most 256 maps, and as many open files as "
-        "its limit (RLIMIT_NOFILE) says; close some"
+        "one more was refused: a process has at most 256 maps, and as many open files and threads "
+        "as its limits (RLIMIT_NOFILE, RLIMIT_NPROC) say; close some"
     )

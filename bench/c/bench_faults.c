@@ -78,10 +78,10 @@ static void draw_pages(const struct image *image, uint64_t *seed, uint64_t *page
     }
 }
 
-static void draw_run(const struct image *image, uint64_t *seed, uint64_t *page_nos)
+static void draw_run(const struct image *image, uint64_t *seed, uint64_t *page_nos, size_t count)
 {
-    uint64_t first = draw(seed, image->page_count - RUN_PAGES);
-    for (size_t i = 0; i < RUN_PAGES; i++)
+    uint64_t first = draw(seed, image->page_count - count + 1);
+    for (size_t i = 0; i < count; i++)
         page_nos[i] = first + i;
 }
 
@@ -109,24 +109,23 @@ static void run_whole(const struct kind *kind, const struct image *image,
                       const uint64_t *page_nos, double *ns)
 {
     double start = now_ns();
-    for (size_t i = 0; i < RUN_PAGES; i++)
+    for (size_t i = 0; i < kind->run; i++)
         touch(kind, image, page_nos[i]);
-    *ns = (now_ns() - start) / RUN_PAGES;
+    *ns = (now_ns() - start) / (double)kind->run;
 }
 
 static void run_round(const struct kind *kind, const struct image *image, uint64_t *seed,
                       struct measured *m)
 {
-    static uint64_t page_nos[RUN_PAGES];
-    size_t count = kind->sequential ? RUN_PAGES : CHUNK_PAGES;
-    size_t samples = kind->sequential ? 1 : CHUNK_PAGES;
+    size_t count = kind->run ? kind->run : CHUNK_PAGES, samples = kind->run ? 1 : CHUNK_PAGES;
+    uint64_t *page_nos = allocate(count * sizeof *page_nos);
 
-    if (kind->sequential)
-        draw_run(image, seed, page_nos);
+    if (kind->run)
+        draw_run(image, seed, page_nos, count);
     else
         draw_pages(image, seed, page_nos);
     kind->prepare(kind->ctx, page_nos, count);
-    if (kind->sequential)
+    if (kind->run)
         run_whole(kind, image, page_nos, m->ns + m->count);
     else
         run_singles(kind, image, page_nos, m->ns + m->count);
@@ -134,13 +133,14 @@ static void run_round(const struct kind *kind, const struct image *image, uint64
         kind->check(kind->ctx, page_nos, count);
     m->medians[m->rounds++] = median_of(m->ns + m->count, samples);
     m->count += samples;
+    free(page_nos);
 }
 
 /* The kind that another is held against: zram's of the same pattern. */
 static const struct kind *limit_of(const struct kind *kinds, size_t count, const struct kind *kind)
 {
     for (size_t i = 0; i < count; i++)
-        if (kinds[i].sequential == kind->sequential && !strncmp(kinds[i].name, "zram", 4))
+        if (kinds[i].run == kind->run && !strncmp(kinds[i].name, "zram", 4))
             return &kinds[i];
     return NULL;
 }

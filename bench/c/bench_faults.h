@@ -15,7 +15,7 @@ enum { CHUNK_PAGES = 64, RUN_PAGES = 1024, KINDS_MAX = 16 };
 struct kind {
     const char *group;
     const char *name;
-    bool sequential; /* a run of RUN_PAGES, timed as a whole; else CHUNK_PAGES single touches */
+    size_t run; /* so many pages in their order, timed as a whole; 0: CHUNK_PAGES single touches */
     bool writes;
     void *ctx;
     /* Puts pages where they are faulted from; all of the object's are as the last

@@ -212,17 +212,18 @@ size_t map_kinds(const struct image *image, struct kind *kinds)
     open_map(noted, PGS_MAP_WRITES_AUTO, 1);
     open_map(faulted, PGS_MAP_WRITES_FAULT, 1);
     const struct kind made[] = {
-        {"random", "map, one page a fault", false, false, single, pack, check_faults, NULL},
-        {"random", "map, as it opens", false, false, opened, pack, check_faults, NULL},
-        {"random", "map, writable", false, false, noted, pack, check_faults, NULL},
-        {"random", "map, HC 12 + filter + dictionary", false, false, tuned, pack, check_faults,
+        {"random", "map, one page a fault", 0, false, single, pack, check_faults, NULL},
+        {"random", "map, as it opens", 0, false, opened, pack, check_faults, NULL},
+        {"random", "map, writable", 0, false, noted, pack, check_faults, NULL},
+        {"random", "map, HC 12 + filter + dictionary", 0, false, tuned, pack, check_faults,
          NULL},
-        {"random", "map, each fault evicts", false, false, small, fill, check_evictions, NULL},
-        {"sequential", "map, as it opens", true, false, opened, pack, NULL, NULL},
-        {"in RAM", "map, page not mapped", false, false, single, detach, check_attaches, NULL},
-        {"in RAM", "map, first write, as it opens", false, true, noted, make_clean, check_writes,
+        {"random", "map, each fault evicts", 0, false, small, fill, check_evictions, NULL},
+        {"run", "map, as it opens", RUN_PAGES, false, opened, pack, NULL, NULL},
+        {"scan", "map, as it opens", image->page_count, false, opened, pack, NULL, NULL},
+        {"in RAM", "map, page not mapped", 0, false, single, detach, check_attaches, NULL},
+        {"in RAM", "map, first write, as it opens", 0, true, noted, make_clean, check_writes,
          NULL},
-        {"in RAM", "map, first write, by a fault", false, true, faulted, make_clean,
+        {"in RAM", "map, first write, by a fault", 0, true, faulted, make_clean,
          check_writes, NULL},
     };
     for (; count < sizeof made / sizeof *made; count++) {

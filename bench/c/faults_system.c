@@ -99,9 +99,13 @@ size_t system_kinds(const struct image *image, bool with_swap, struct kind *kind
         kinds[count++] = (struct kind){.group = "random", .name = "zram lz4 swap-in",
                                        .ctx = swapped, .prepare = swap_out,
                                        .check = check_region, .base = swapped->base};
-        kinds[count++] = (struct kind){.group = "sequential", .name = "zram lz4 swap-in",
-                                       .sequential = true, .ctx = swapped, .prepare = swap_out,
+        kinds[count++] = (struct kind){.group = "run", .name = "zram lz4 swap-in",
+                                       .run = RUN_PAGES, .ctx = swapped, .prepare = swap_out,
                                        .check = check_region, .base = swapped->base};
+        kinds[count++] = (struct kind){.group = "scan", .name = "zram lz4 swap-in",
+                                       .run = image->page_count, .ctx = swapped,
+                                       .prepare = swap_out, .check = check_region,
+                                       .base = swapped->base};
     }
     kinds[count++] = (struct kind){.group = "random", .name = "anonymous, first touch",
                                    .writes = true, .ctx = fresh, .prepare = forget,

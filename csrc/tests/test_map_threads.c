@@ -10,6 +10,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "store/family.h"
 
@@ -86,7 +87,8 @@ static void call_beside(struct toucher *toucher, uint32_t draw)
     }
 }
 
-/* Samples what the store takes of the system: pages in the home, pool and metadata. */
+/* Samples what the store takes of the system: pages in the home, pool and metadata, at moments
+ * when none leaves for another tier. */
 struct watch {
     struct fixture *fixture;
     atomic_bool stop;
@@ -96,16 +98,16 @@ struct watch {
 
 static void *watch_ram(void *ctx)
 {
-    enum { AT_ONCE = 16 }; /* so many pages may leave while a sample is taken */
     struct watch *watch = ctx;
     const struct home *home = member_of(watch->fixture->store, watch->fixture->object)->home;
     while (!atomic_load(&watch->stop)) {
         struct stat file;
+        usleep(100);
         struct pgs_stats before = fixture_stats(watch->fixture);
         CHECK_EQ(fstat(home->fd, &file), 0);
         struct pgs_stats after = fixture_stats(watch->fixture);
         uint64_t bytes = (uint64_t)file.st_blocks * 512 + before.pool_bytes + before.metadata_bytes;
-        if (after.page_outs - before.page_outs > AT_ONCE)
+        if (after.page_outs != before.page_outs)
             continue;
         watch->samples++;
         watch->most = bytes > watch->most ? bytes : watch->most;
@@ -155,6 +157,7 @@ static void run(const struct way *way, uint64_t touches, unsigned threads)
     pthread_join(watcher, NULL);
     printf("%u samples, at most %llu of %llu bytes\n", watch.samples,
            (unsigned long long)watch.most, (unsigned long long)options.budget_bytes);
+    CHECK(watch.samples > 0);
     CHECK(watch.most <= options.budget_bytes + (uint64_t)(threads + 2) * WINDOW * PAGE);
     CHECK_BYTES(pgs_map_address(map), fixture.shadow, (size_t)PAGES * PAGE);
     struct pgs_map_stats stats = stats_of(map);
@@ -174,7 +177,7 @@ static void run(const struct way *way, uint64_t touches, unsigned threads)
 
 int main(int argc, char **argv)
 {
-    uint64_t touches = argc > 1 ? strtoull(argv[1], NULL, 0) : 200000;
+    uint64_t touches = argc > 1 ? strtoull(argv[1], NULL, 0) : 60000;
     unsigned threads = argc > 2 ? (unsigned)strtoul(argv[2], NULL, 0) : 4;
     CHECK(threads >= 1 && threads <= THREADS_MAX);
     for (int i = 0; i < WAYS; i++)
