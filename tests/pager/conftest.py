@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import sys
-import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from .servers import Cluster, Server, free_ports
 
 HERE = Path(__file__).parent
 
@@ -19,9 +20,24 @@ def factories(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "path", [str(HERE), *sys.path])
 
 
-def until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
-    """Wait for something that comes about by itself."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not come about"
-        time.sleep(0.02)
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Three nodes, as long as a file's tests run."""
+    found = Cluster(tmp_path_factory.mktemp("cluster"))
+    yield found
+    found.end()
+
+
+@pytest.fixture
+def empty_cluster(cluster: Cluster) -> Cluster:
+    """The three nodes, without keys."""
+    cluster.flush()
+    return cluster
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    """One node of its own for each test."""
+    found = Server(free_ports(1)[0], tmp_path)
+    yield found
+    found.end()

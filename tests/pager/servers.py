@@ -7,14 +7,14 @@ import shutil
 import signal
 import socket
 import subprocess
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
 from redis.exceptions import RedisError
-
-from .conftest import until
 
 SLOTS = 16384
 NODES = 3
@@ -39,6 +39,14 @@ def free_ports(count: int) -> list[int]:
     return found
 
 
+def until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
+    """Wait for something that comes about by itself."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not come about"
+        time.sleep(0.02)
+
+
 class Server:
     """One server, which keeps its data when it is killed."""
 
@@ -57,7 +65,11 @@ class Server:
         words += ["--appendfsync", "always", "--daemonize", "no", *self._options]
         with (self._folder / "log").open("ab") as log:
             self._process = subprocess.Popen(words, stdout=log, stderr=log)
-        until(self._answers)
+        try:
+            until(self._answers)
+        except BaseException:
+            self.end()
+            raise
 
     def _answers(self) -> bool:
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -23,8 +23,7 @@ from pagestep import (
 from pagestep.store.backing import KeptPager
 from pagestep.store.pager import Pager
 
-from .conftest import until
-from .servers import Server, free_ports
+from .servers import Cluster, Server, until
 
 PAGES = 300
 RAM = "600KiB"
@@ -60,34 +59,39 @@ def pager_of(memory: Anonymous) -> Pager:
 # -- Redis --------------------------------------------------------------------------------
 
 
-def test_a_server_keeps_pages_as_long_as_somebody_has_them(
-    store: PageStore, tmp_path: Path
-) -> None:
-    server = Server(free_ports(1)[0], tmp_path)
-    url = f"redis://127.0.0.1:{server.port}/0?namespace=a"
+def check_server(store: PageStore, url: str, keys: Callable[[str], list[bytes]]) -> None:
     store.set_ram("1200KiB")
-    try:
-        one = store.anonymous(PAGES, swap=url, swap_pages=2 * PAGES)
-        # The same name, and pages of its own.
-        other = store.anonymous(PAGES, swap=url, swap_pages=2 * PAGES)
-        fill(one, 1)
-        fill(other, 2)
-        fork = one.fork()
-        fill(fork, 3, step=2)
-        check(one, 1)
-        check(other, 2)
-        one.flush()
-        assert server.client.dbsize() > PAGES
-        one.close()
-        for page_no in range(PAGES):
-            assert fork.read(page_no) == noise(page_no, 1 if page_no % 2 else 3)
-        pids = [pager_of(fork).pid, pager_of(other).pid]
-        fork.close()
-        other.close()
-        assert server.client.keys("*owners") == []
-        until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids))
-    finally:
-        server.end()
+    one = store.anonymous(PAGES, swap=url, swap_pages=2 * PAGES)
+    # The same name, and pages of its own.
+    other = store.anonymous(PAGES, swap=url, swap_pages=2 * PAGES)
+    fill(one, 1)
+    fill(other, 2)
+    fork = one.fork()
+    fill(fork, 3, step=2)
+    check(one, 1)
+    check(other, 2)
+    one.flush()
+    assert len(keys("*")) > PAGES
+    one.close()
+    for page_no in range(PAGES):
+        assert fork.read(page_no) == noise(page_no, 1 if page_no % 2 else 3)
+    pids = [pager_of(fork).pid, pager_of(other).pid]
+    fork.close()
+    other.close()
+    assert keys("*owners") == []
+    until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids))
+
+
+def test_a_server_keeps_pages_as_long_as_somebody_has_them(
+    store: PageStore, server: Server
+) -> None:
+    check_server(store, f"redis://127.0.0.1:{server.port}/0?namespace=a", server.client.keys)
+
+
+def test_a_cluster_keeps_pages_as_long_as_somebody_has_them(
+    store: PageStore, empty_cluster: Cluster
+) -> None:
+    check_server(store, f"{empty_cluster.url}?namespace=a", empty_cluster.all_keys)
 
 
 # -- faults -------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ from pagestep import (
 )
 from pagestep.store.pager import BackingStore, Pager, open_url
 
-from .conftest import until
+from .servers import until
 
 DEADLINE_S = 1.0
 

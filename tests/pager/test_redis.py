@@ -10,8 +10,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -20,31 +18,10 @@ from pagestep.store.pager import Pager
 from pagestep.store.pager._redis import _POINT, RedisStore, _Entry
 from pagestep.store.pager._url import open_url
 
-from .conftest import until
-from .servers import Cluster, Server, free_ports
+from .servers import Cluster, Server, until
 
 DEADLINE_S = 2.0
 PAGES = 96
-
-
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    found = Cluster(tmp_path_factory.mktemp("cluster"))
-    yield found
-    found.end()
-
-
-@pytest.fixture
-def empty_cluster(cluster: Cluster) -> Cluster:
-    cluster.flush()
-    return cluster
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    found = Server(free_ports(1)[0], tmp_path)
-    yield found
-    found.end()
 
 
 def pager(url: str) -> Pager:

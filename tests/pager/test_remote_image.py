@@ -25,7 +25,7 @@ from pagestep.store.image import _source
 
 from ..image import builders
 from ..store.pages import make_pages
-from .conftest import until
+from .servers import until
 from .web import Web, serving
 
 PAGES = 2000
