@@ -110,11 +110,16 @@ static int map_home(struct range *range)
     return uffd_register(range->fd, base, range->home->size, range->writes != RANGE_READ_ONLY);
 }
 
-/* Since Linux 6.4. Tried where there is no page: EFAULT, where the mode is known. */
+/* Since Linux 6.4. Where the mode is known it is EFAULT, or the page, that the home has from an
+ * earlier map, is mapped: nobody knows of that, so it goes again. */
 static bool can_mark_when_attached(const struct range *range, size_t page_size)
 {
-    return range->writes != RANGE_READ_ONLY &&
-           uffd_continue(range->fd, range->base, page_size, true) != EINVAL;
+    if (range->writes == RANGE_READ_ONLY)
+        return false;
+    int error = uffd_continue(range->fd, range->base, page_size, true);
+    if (!error)
+        range_detach(range, 0, page_size);
+    return error != EINVAL;
 }
 
 /* In a child process something else may be at these addresses, and there is no thread. */

@@ -88,6 +88,31 @@ static void writes_are_kept(const struct way *way)
     fixture_close(&fixture);
 }
 
+/* Pages are where an earlier map had them, and their bytes elsewhere as well. */
+static void a_second_map_knows_of_writes(const struct way *way)
+{
+    enum { FEW = 3 };
+    const uint64_t page_nos[FEW] = {0, 1, 2};
+    struct fixture fixture;
+    struct noise noise = noise_seeded();
+    open_store(&fixture, 1, 0);
+    pgs_map *map = map_of(&fixture, fixture.object, way);
+    CHECK_EQ(pgs_page_out(fixture.store, fixture.object, page_nos, FEW, NULL), PGS_OK);
+    for (int i = 0; i < FEW; i++)
+        CHECK_EQ(page_at(map, page_nos[i])[0], fixture_shadow(&fixture, page_nos[i])[0]);
+    pgs_map_close(map);
+    map = map_of(&fixture, fixture.object, way);
+    for (int i = 0; i < FEW; i++) {
+        noise_fill(&noise, fixture_shadow(&fixture, page_nos[i]), PAGE);
+        memcpy((void *)page_at(map, page_nos[i]), fixture_shadow(&fixture, page_nos[i]), PAGE);
+    }
+    CHECK_EQ(pgs_page_out(fixture.store, fixture.object, page_nos, FEW, NULL), PGS_OK);
+    for (int i = 0; i < FEW; i++)
+        fixture_check_page(&fixture, page_nos[i], 0);
+    pgs_map_close(map);
+    fixture_close(&fixture);
+}
+
 int main(void)
 {
     for (int i = 0; i < WAYS; i++) {
@@ -95,8 +120,10 @@ int main(void)
         if (!has_way(&ways[i]))
             continue;
         reads_what_is_there(&ways[i]);
-        if (is_writable(&ways[i]))
+        if (is_writable(&ways[i])) {
             writes_are_kept(&ways[i]);
+            a_second_map_knows_of_writes(&ways[i]);
+        }
     }
     return 0;
 }
