@@ -136,7 +136,9 @@ void pgs_store_close(pgs_store *store)
     evict_close(store->queue);
     frames_deinit(store);
     pool_deinit(&store->pool);
-    locks_deinit(store);
+    /* In a child process threads of the parent's seem to wait there, and would be waited for. */
+    if (section_may_be(store) != PGS_E_FORKED)
+        locks_deinit(store);
     free(store);
 }
 
