@@ -55,6 +55,20 @@ static inline pgs_map *map_of(const struct fixture *fixture, uint32_t object,
     return map;
 }
 
+/* A store with anonymous memory, which can be forked, and a page that is nobody's matter. */
+static inline uint32_t fixture_open_memory(struct fixture *fixture, uint64_t page_count,
+                                           uint64_t budget_bytes)
+{
+    struct fixture_options options = {.page_count = 1, .budget_bytes = budget_bytes,
+                                      .codec_id = PGS_CODEC_LZ4, .pool_percent = 40,
+                                      .anonymous = 1};
+    uint32_t object;
+    CHECK_EQ(fixture_open(fixture, &options), PGS_OK);
+    CHECK_EQ(pgs_anonymous_add(fixture->store, page_count, PGS_LEVEL_NORMAL, NULL,
+                               fixture->codec, &object), PGS_OK);
+    return object;
+}
+
 static inline struct pgs_map_stats stats_of(pgs_map *map)
 {
     struct pgs_map_stats stats;

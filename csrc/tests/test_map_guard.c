@@ -1,13 +1,18 @@
 /* SPDX-License-Identifier: MIT
  *
  * Guards: touches that cannot be served, of more pages than a guard keeps, by several
- * threads, while mappings are taken away; and what is there when the guard has ended.
+ * threads, while mappings are taken away; and what is there when the guard has ended. Touches
+ * in atomic sections, and of more pages than the budget has entries for.
  */
 #include "map_fixture.h"
 
 #include <pthread.h>
+#include <stdbool.h>
 
-enum { PAGE = 4096, PAGES = 300, THREADS = 3, ROUNDS = 3 };
+#include "pagestep/discipline.h"
+
+enum { PAGE = 4096, PAGES = 300, THREADS = 3, ROUNDS = 3, SCANNED = 6000, STRETCH = 60,
+       IN_SECTION = 10, SPARSE = 1 << 18, BUDGET = 2 << 20 };
 
 struct touching {
     const struct fixture *fixture;
@@ -75,10 +80,95 @@ static void ends_in_its_error(const struct way *way)
     fixture_close(&fixture);
 }
 
+static _Thread_local bool in_section;
+
+static int page_in_outside_sections(void *ctx, uint64_t page_no, void *page)
+{
+    uint64_t *words = page;
+    (void)ctx;
+    CHECK(!in_section);
+    for (uint64_t i = 0; i < PAGE / sizeof *words; i++)
+        words[i] = page_no * PAGE + i;
+    return PGS_OK;
+}
+
+static uint64_t word_at(pgs_map *map, uint64_t page_no)
+{
+    return ((volatile const uint64_t *)(const void *)page_at(map, page_no))[1];
+}
+
+/* Touches pages that a stream comes to next, some of which its reader has fetched by now. */
+static void scan_in_section(pgs_store *store, pgs_map *map, uint64_t from)
+{
+    uint64_t unused, begun = pgs_map_guard_begin(map);
+    CHECK_EQ(pgs_section_begin(store, PGS_SECTION_ATOMIC), PGS_OK);
+    in_section = true;
+    for (uint64_t i = from; i < from + IN_SECTION; i++) {
+        uint64_t word = word_at(map, i);
+        CHECK(word == i * PAGE + 1 || word == 0);
+    }
+    in_section = false;
+    CHECK_EQ(pgs_section_end(store, PGS_SECTION_ATOMIC), PGS_OK);
+    int error = pgs_map_guard_end(map, begun, &unused);
+    CHECK(error == PGS_OK || error == PGS_E_WOULD_FAULT);
+    for (uint64_t i = from; i < from + IN_SECTION; i++)
+        CHECK_EQ(word_at(map, i), i * PAGE + 1);
+}
+
+static void an_atomic_section_asks_no_backing(const struct way *way)
+{
+    struct fixture fixture;
+    struct pgs_backing backing = {.struct_size = sizeof backing,
+                                  .flags = PGS_BACKING_LEARN_LATE,
+                                  .page_in = page_in_outside_sections};
+    uint32_t object;
+    fixture_open_memory(&fixture, 1, BUDGET);
+    CHECK_EQ(pgs_object_add(fixture.store, SCANNED, 0, &backing, fixture.codec, &object), PGS_OK);
+    pgs_map *map = map_of(&fixture, object, way);
+    for (uint64_t from = 0; from < SCANNED; from += STRETCH) {
+        for (uint64_t i = from; i < from + STRETCH - IN_SECTION; i++)
+            CHECK_EQ(word_at(map, i), i * PAGE + 1);
+        usleep(20); /* for the reader */
+        scan_in_section(fixture.store, map, from + STRETCH - IN_SECTION);
+    }
+    pgs_map_close(map);
+    fixture_close(&fixture);
+}
+
+/* Memory that nobody has written to takes entries of the page table when it is touched. */
+static void sparse_memory_ends_in_the_budget(const struct way *way)
+{
+    enum { LOOK_EVERY = 4096, MORE = 200 };
+    struct fixture fixture;
+    uint32_t object = fixture_open_memory(&fixture, SPARSE, BUDGET);
+    pgs_map *map = map_of(&fixture, object, way);
+    uint64_t page_no, begun = pgs_map_guard_begin(map), end = SPARSE;
+    for (uint64_t i = 0; i < end; i++) {
+        CHECK_EQ(page_at(map, i)[i % PAGE], 0);
+        if (i % LOOK_EVERY == 0 && end == SPARSE && stats_of(map).failures && i + MORE < SPARSE)
+            end = i + MORE;
+    }
+    int error = pgs_map_guard_end(map, begun, &page_no);
+    CHECK(error == PGS_E_BUDGET || (error == PGS_OK && end == SPARSE));
+    CHECK(error == PGS_OK || (page_no > 0 && page_no < end));
+    for (uint64_t i = 0; i < PAGES; i++)
+        CHECK_EQ(page_at(map, i)[i % PAGE], 0);
+    CHECK(fixture_stats(&fixture).used_bytes_max <= BUDGET);
+    pgs_map_close(map);
+    fixture_close(&fixture);
+}
+
 int main(void)
 {
-    for (int i = 0; i < WAYS; i++)
-        if (has_way(&ways[i]))
-            ends_in_its_error(&ways[i]);
+    for (int i = 0; i < WAYS; i++) {
+        if (!has_way(&ways[i]))
+            continue;
+        fprintf(stderr, "%s\n", ways[i].name);
+        ends_in_its_error(&ways[i]);
+        if (!is_writable(&ways[i]))
+            an_atomic_section_asks_no_backing(&ways[i]);
+        if (ways[i].writes != PGS_MAP_WRITES_NOTED)
+            sparse_memory_ends_in_the_budget(&ways[i]);
+    }
     return 0;
 }

@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Pages that system calls are given: pinned and prefetched they are written to by read(2), and
+ * when the memory is forked the child keeps its bytes.
+ */
+#include <errno.h>
+#include <fcntl.h>
+
+#include "family_fixture.h"
+#include "map_fixture.h"
+
+enum { PAGE = 4096, PAGES = 16, BUDGET = 2 << 20, OLD = 7 };
+
+struct held {
+    struct fixture fixture;
+    pgs_store *store;
+    pgs_map *map;
+    uint32_t object;
+    int zeros; /* a file */
+};
+
+static void held_open(struct held *held, const struct way *way)
+{
+    held->object = fixture_open_memory(&held->fixture, PAGES, BUDGET);
+    held->store = held->fixture.store;
+    held->map = map_of(&held->fixture, held->object, way);
+    held->zeros = open("/dev/zero", O_RDONLY | O_CLOEXEC);
+    CHECK(held->zeros >= 0);
+}
+
+static void held_close(struct held *held)
+{
+    close(held->zeros);
+    pgs_map_close(held->map);
+    fixture_close(&held->fixture);
+}
+
+static unsigned char *page_at(const struct held *held, uint64_t page_no)
+{
+    return (unsigned char *)pgs_map_address(held->map) + page_no * PAGE;
+}
+
+static void put(const struct held *held, uint64_t page_no, unsigned char first)
+{
+    for (unsigned i = 0; i < PAGE; i++)
+        page_at(held, page_no)[i] = (unsigned char)(first + i / 64);
+}
+
+/* What put has put there, or, with a `first` of 0, zeros. */
+static void check_page(const struct held *held, uint32_t object, uint64_t page_no,
+                       unsigned char first)
+{
+    unsigned char page[PAGE];
+    CHECK_EQ(pgs_read_page(held->store, object, page_no, 0, page), PGS_OK);
+    for (unsigned i = 0; i < PAGE; i++)
+        CHECK_EQ(page[i], first ? (unsigned char)(first + i / 64) : 0);
+}
+
+static long read_zeros(const struct held *held, uint64_t page_no)
+{
+    return (long)read(held->zeros, page_at(held, page_no), PAGE);
+}
+
+static void prefetch_to_write(const struct held *held, uint64_t page_no)
+{
+    CHECK_EQ(pgs_map_prefetch(held->map, page_no, 1, 1), PGS_OK);
+}
+
+static uint32_t forked(const struct held *held)
+{
+    uint32_t child;
+    CHECK_EQ(pgs_object_fork(held->store, held->object, &child), PGS_OK);
+    return child;
+}
+
+static void a_held_page_can_be_given_away(const struct way *way)
+{
+    struct held held;
+    const uint64_t page_no = 3;
+    held_open(&held, way);
+    put(&held, page_no, OLD);
+    CHECK_EQ(pgs_pin(held.store, held.object, &page_no, 1), PGS_OK);
+    prefetch_to_write(&held, page_no);
+    /* What ages maps does not take the mapping of a pinned page away. */
+    CHECK_EQ(pgs_map_detach(held.map, 0, PAGES), PGS_OK);
+    CHECK_EQ(read_zeros(&held, page_no), PAGE);
+    check_page(&held, held.object, page_no, 0);
+    put(&held, page_no, OLD);
+    uint32_t child = forked(&held);
+    long done = read_zeros(&held, page_no);
+    CHECK(done == PAGE || (done < 0 && errno == EFAULT));
+    check_page(&held, held.object, page_no, done < 0 ? OLD : 0);
+    check_page(&held, child, page_no, OLD);
+    prefetch_to_write(&held, page_no);
+    CHECK_EQ(read_zeros(&held, page_no), PAGE);
+    check_page(&held, held.object, page_no, 0);
+    check_page(&held, child, page_no, OLD);
+    CHECK_EQ(pgs_unpin(held.store, held.object, &page_no, 1), PGS_OK);
+    CHECK_EQ(pgs_object_remove(held.store, child), PGS_OK);
+    held_close(&held);
+}
+
+/* A page that others have as well gets its own. */
+static void a_shared_page_is_prefetched_to_be_written(const struct way *way)
+{
+    struct held held;
+    const uint64_t page_no = 5;
+    held_open(&held, way);
+    for (int out = 0; out < 2; out++) {
+        put(&held, page_no, OLD);
+        uint32_t child = forked(&held);
+        if (out)
+            CHECK_EQ(pgs_page_out(held.store, held.object, &page_no, 1, NULL), PGS_OK);
+        prefetch_to_write(&held, page_no);
+        CHECK(family_slot(held.store, held.object, (uint32_t)page_no) !=
+              family_slot(held.store, child, (uint32_t)page_no));
+        CHECK_EQ(read_zeros(&held, page_no), PAGE);
+        check_page(&held, held.object, page_no, 0);
+        check_page(&held, child, page_no, OLD);
+        CHECK_EQ(pgs_object_remove(held.store, child), PGS_OK);
+    }
+    held_close(&held);
+}
+
+int main(void)
+{
+    for (int i = 0; i < WAYS; i++) {
+        if (ways[i].writes != PGS_MAP_WRITES_FAULT || !has_way(&ways[i]))
+            continue;
+        fprintf(stderr, "%s\n", ways[i].name);
+        a_held_page_can_be_given_away(&ways[i]);
+        a_shared_page_is_prefetched_to_be_written(&ways[i]);
+    }
+    return 0;
+}

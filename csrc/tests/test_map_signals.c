@@ -1,0 +1,318 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Maps and what a process is: handlers of SIGBUS that were there before, touches in the handler of
+ * another signal, and child processes. What must end at all is killed by SIGALRM if it does not.
+ */
+#define _GNU_SOURCE
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+
+#include "map_fixture.h"
+#include "pagestep/discipline.h"
+
+enum { PAGE = 4096, PAGES = 300, BUDGET = 700000, ENDS_S = 60, CALLS_MAX = 100, ENDLESS = 3,
+       SIGNALS = 1000, PAUSE_US = 50, CHILDREN = 8 };
+
+typedef void action(const struct way *way);
+
+/* What waitpid says of a child process that does this. */
+static int in_child(action *act, const struct way *way)
+{
+    int status;
+    fflush(NULL);
+    pid_t child = fork();
+    CHECK(child >= 0);
+    if (!child) {
+        const struct rlimit none = {0};
+        setrlimit(RLIMIT_CORE, &none);
+        alarm(ENDS_S);
+        act(way);
+        _exit(0);
+    }
+    CHECK_EQ(waitpid(child, &status, 0), child);
+    return status;
+}
+
+static pgs_map *mapped(struct fixture *fixture, const struct way *way)
+{
+    struct fixture_options options = {.page_count = PAGES, .budget_bytes = BUDGET,
+                                      .codec_id = PGS_CODEC_LZ4, .pool_percent = 40,
+                                      .writable = is_writable(way)};
+    CHECK_EQ(fixture_open(fixture, &options), PGS_OK);
+    return map_of(fixture, fixture->object, way);
+}
+
+static volatile unsigned char *page_at(pgs_map *map, uint64_t page_no)
+{
+    return (unsigned char *)pgs_map_address(map) + page_no * PAGE;
+}
+
+/* Who was there before --------------------------------------------------------------- */
+
+static struct sigaction seen; /* what raise_again took the place of */
+static volatile sig_atomic_t calls;
+
+/* Puts back what it saw and raises the signal again, as Python's faulthandler does. */
+static void raise_again(int number)
+{
+    if (calls++ == 0)
+        sigaction(number, &seen, NULL);
+    if (calls > CALLS_MAX)
+        _exit(ENDLESS);
+    raise(number);
+}
+
+static void put_over(void)
+{
+    struct sigaction action = {.sa_handler = raise_again, .sa_flags = SA_NODEFER};
+    CHECK_EQ(sigaction(SIGBUS, &action, &seen), 0);
+}
+
+/* A fault that is of no map: a file that has become shorter. */
+static void touch_beyond(void)
+{
+    int file = memfd_create("shorter", 0);
+    CHECK(file >= 0 && ftruncate(file, PAGE) == 0);
+    volatile char *bytes = mmap(NULL, PAGE, PROT_READ, MAP_SHARED, file, 0);
+    CHECK(bytes != MAP_FAILED);
+    CHECK_EQ(ftruncate(file, 0), 0);
+    (void)bytes[0];
+}
+
+static void first_there_then_map(const struct way *way)
+{
+    struct fixture fixture;
+    signal(SIGBUS, SIG_DFL); /* a sanitizer's may be there */
+    put_over();
+    CHECK_EQ(page_at(mapped(&fixture, way), 1)[1], fixture_shadow(&fixture, 1)[1]);
+    touch_beyond();
+}
+
+/* It has seen the map's, and the next map's is put over it. */
+static void between_two_maps(const struct way *way)
+{
+    struct fixture fixture;
+    signal(SIGBUS, SIG_DFL);
+    pgs_map *map = mapped(&fixture, way);
+    put_over();
+    pgs_map_close(map);
+    map = map_of(&fixture, fixture.object, way);
+    CHECK_EQ(page_at(map, 1)[1], fixture_shadow(&fixture, 1)[1]);
+    touch_beyond();
+}
+
+static void between_two_maps_of_one_that_fails(const struct way *way)
+{
+    struct fixture fixture;
+    signal(SIGBUS, SIG_DFL);
+    pgs_map *map = mapped(&fixture, way);
+    put_over();
+    pgs_map_close(map);
+    map = map_of(&fixture, fixture.object, way);
+    fake_set(&fixture.fake, FAKE_EIO, 7);
+    (void)page_at(map, 7)[0];
+}
+
+static void after_all_maps(const struct way *way)
+{
+    struct fixture fixture;
+    signal(SIGBUS, SIG_DFL);
+    pgs_map *map = mapped(&fixture, way);
+    put_over();
+    pgs_map_close(map);
+    touch_beyond();
+}
+
+static void who_raises_again_ends_it(const struct way *way)
+{
+    static action *const actions[] = {first_there_then_map, between_two_maps,
+                                      between_two_maps_of_one_that_fails, after_all_maps};
+    for (size_t i = 0; i < sizeof actions / sizeof *actions; i++) {
+        int status = in_child(actions[i], way);
+        CHECK(WIFSIGNALED(status));
+        CHECK_EQ(WTERMSIG(status), SIGBUS);
+    }
+}
+
+/* Another signal's handler ----------------------------------------------------------- */
+
+static struct {
+    struct fixture fixture;
+    pgs_map *map;
+    bool writes;
+    pthread_t toucher;
+    atomic_bool done;
+    _Atomic unsigned handled;
+} now;
+
+static void touch_at(uint32_t draw)
+{
+    uint64_t page_no = draw % PAGES, at = draw / PAGES % (PAGE - 8);
+    CHECK_EQ(page_at(now.map, page_no)[at], fixture_shadow(&now.fixture, page_no)[at]);
+}
+
+/* Writes where nobody else looks. */
+static void on_signal(int number)
+{
+    (void)number;
+    unsigned count = atomic_fetch_add(&now.handled, 1);
+    uint32_t draw = count * 2654435761u;
+    touch_at(draw);
+    if (now.writes)
+        page_at(now.map, draw % PAGES)[PAGE - 1]++;
+}
+
+static void *send_signals(void *ctx)
+{
+    (void)ctx;
+    for (int i = 0; i < SIGNALS; i++) {
+        CHECK_EQ(pthread_kill(now.toucher, SIGUSR1), 0);
+        usleep(PAUSE_US);
+    }
+    atomic_store(&now.done, true);
+    return NULL;
+}
+
+static void touch_in_handlers(const struct way *way)
+{
+    struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
+    struct noise noise = noise_seeded();
+    pthread_t sender;
+    now.map = mapped(&now.fixture, way);
+    now.writes = is_writable(way);
+    now.toucher = pthread_self();
+    CHECK_EQ(sigaction(SIGUSR1, &action, NULL), 0);
+    CHECK_EQ(pthread_create(&sender, NULL, send_signals, NULL), 0);
+    while (!atomic_load(&now.done))
+        touch_at(noise_word(&noise));
+    pthread_join(sender, NULL);
+    CHECK(atomic_load(&now.handled) > 0);
+    CHECK_EQ(stats_of(now.map).failures, 0);
+    pgs_map_close(now.map);
+    fixture_close(&now.fixture);
+}
+
+/* Child processes -------------------------------------------------------------------- */
+
+struct parent {
+    struct fixture fixture;
+    pgs_map *map;
+    uint32_t memory; /* another object, which can be forked, and is mapped now and then */
+    const struct way *way;
+    atomic_bool stop;
+};
+
+/* Holds, now and then, each lock of the store and of the map. */
+static void *keep_busy(void *ctx)
+{
+    struct parent *parent = ctx;
+    pgs_store *store = parent->fixture.store;
+    struct noise noise = {7};
+    struct way way = *parent->way;
+    if (way.writes == PGS_MAP_WRITES_NOTED)
+        way.writes = PGS_MAP_WRITES_FAULT;
+    while (!atomic_load(&parent->stop)) {
+        uint64_t page_no = noise_below(&noise, PAGES), unused;
+        uint64_t guard = pgs_map_guard_begin(parent->map);
+        CHECK_EQ(page_at(parent->map, page_no)[5], fixture_shadow(&parent->fixture, page_no)[5]);
+        CHECK_EQ(pgs_map_guard_end(parent->map, guard, &unused), PGS_OK);
+        CHECK_EQ(pgs_map_prefetch(parent->map, page_no, 1, 0), PGS_OK);
+        CHECK_EQ(pgs_map_detach(parent->map, 0, PAGES), PGS_OK);
+        CHECK_EQ(pgs_page_out(store, parent->fixture.object, &page_no, 1, NULL), PGS_OK);
+        pgs_map *map = map_of(&parent->fixture, parent->memory, &way);
+        (void)page_at(map, page_no)[0];
+        pgs_map_close(map);
+    }
+    return NULL;
+}
+
+static void be_refused(const struct parent *parent)
+{
+    pgs_store *store = parent->fixture.store;
+    uint32_t object = parent->fixture.object, child;
+    struct pgs_map_params params = {.struct_size = sizeof params};
+    uint64_t page_no = 3, written, failed;
+    unsigned char page[PAGE] = {0};
+    const void *view;
+    pgs_map *map;
+    CHECK_EQ(pgs_read(store, object, &page_no, 1, 0, page, NULL), PGS_E_FORKED);
+    CHECK_EQ(pgs_write(store, object, &page_no, 1, page, NULL), PGS_E_FORKED);
+    CHECK_EQ(pgs_pin(store, object, &page_no, 1), PGS_E_FORKED);
+    CHECK_EQ(pgs_unpin(store, object, &page_no, 1), PGS_E_FORKED);
+    CHECK_EQ(pgs_view(store, object, page_no, &view), PGS_E_FORKED);
+    CHECK_EQ(pgs_page_out(store, object, &page_no, 1, NULL), PGS_E_FORKED);
+    CHECK_EQ(pgs_flush(store, object, &written, &failed), PGS_E_FORKED);
+    CHECK_EQ(pgs_object_fork(store, parent->memory, &child), PGS_E_FORKED);
+    CHECK_EQ(pgs_object_remove(store, parent->memory), PGS_E_FORKED);
+    CHECK_EQ(pgs_map_open(store, parent->memory, &params, &map), PGS_E_FORKED);
+    CHECK_EQ(pgs_section_begin(store, PGS_SECTION_ATOMIC), PGS_E_FORKED);
+}
+
+static struct parent *of_child;
+
+static void end_in_child(const struct way *way)
+{
+    be_refused(of_child);
+    CHECK_EQ(pgs_map_prefetch(of_child->map, 0, 1, 0), PGS_E_FORKED);
+    CHECK_EQ(pgs_map_detach(of_child->map, 0, 1), PGS_E_FORKED);
+    CHECK_EQ(stats_of(of_child->map).service, way->service);
+    pgs_map_close(of_child->map);
+    be_refused(of_child);
+    pgs_store_close(of_child->fixture.store);
+}
+
+static void end_store_in_child(const struct way *way)
+{
+    (void)way;
+    pgs_store_close(of_child->fixture.store);
+}
+
+static void children_have_nothing_of_it(const struct way *way)
+{
+    struct parent parent = {.way = way};
+    pthread_t busy;
+    parent.map = mapped(&parent.fixture, way);
+    CHECK_EQ(pgs_anonymous_add(parent.fixture.store, PAGES, PGS_LEVEL_NORMAL, NULL,
+                               parent.fixture.codec, &parent.memory), PGS_OK);
+    CHECK_EQ(pthread_create(&busy, NULL, keep_busy, &parent), 0);
+    of_child = &parent;
+    for (int i = 0; i < CHILDREN; i++)
+        CHECK_EQ(in_child(i % 4 == 3 ? end_store_in_child : end_in_child, way), 0);
+    atomic_store(&parent.stop, true);
+    pthread_join(busy, NULL);
+    for (uint64_t i = 0; i < PAGES; i++)
+        CHECK_BYTES((const void *)page_at(parent.map, i), fixture_shadow(&parent.fixture, i), PAGE);
+    pgs_map_close(parent.map);
+    fixture_close(&parent.fixture);
+}
+
+/* ThreadSanitizer calls handlers later, with SIGBUS blocked: there no touch can be served. */
+#if defined(__SANITIZE_THREAD__)
+enum { HANDLERS_MAY_TOUCH = 0 };
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+enum { HANDLERS_MAY_TOUCH = 0 };
+#else
+enum { HANDLERS_MAY_TOUCH = 1 };
+#endif
+#else
+enum { HANDLERS_MAY_TOUCH = 1 };
+#endif
+
+int main(void)
+{
+    for (int i = 0; i < WAYS; i++) {
+        if (!has_way(&ways[i]))
+            continue;
+        fprintf(stderr, "%s\n", ways[i].name);
+        who_raises_again_ends_it(&ways[i]);
+        if (HANDLERS_MAY_TOUCH)
+            CHECK_EQ(in_child(touch_in_handlers, &ways[i]), 0);
+        children_have_nothing_of_it(&ways[i]);
+    }
+    return 0;
+}
