@@ -28,7 +28,9 @@ static int flush_page(const struct job *job, void *written_ret)
         error = PGS_E_FULL;
     else if (dirty)
         error = frame ? page_write_back(job, frame, NULL) : page_write_back_copy(job);
-    page_publish(store, job->page, 0, 0);
+    /* A device may be writing to what is held, and mapped, without a fault. */
+    bool again = dirty && !error && mapped && (word & PAGE_PINS_MASK) && !(word & PAGE_COPY);
+    page_publish(store, job->page, 0, again ? PAGE_DIRTY : 0);
     *written += dirty && !error;
     return error;
 }

@@ -21,13 +21,10 @@ static uint32_t detach_some(struct pgs_map *map, uint64_t first, uint64_t end)
         _Atomic uint64_t *word = &map->attached[page_no / 64];
         if (!(atomic_load_explicit(word, memory_order_relaxed) & map_bit(page_no)))
             continue;
-        bool was = atomic_fetch_and(word, ~map_bit(page_no)) & map_bit(page_no);
         if (!job_select(&job, page_no) || !(page_load(job.page) & PAGE_PINS_MASK)) {
-            detached += was;
+            detached += (atomic_fetch_and(word, ~map_bit(page_no)) & map_bit(page_no)) != 0;
             continue;
         }
-        if (was)
-            atomic_fetch_or(word, map_bit(page_no));
         if (page_no > first)
             range_detach(&map->range, first * size, (page_no - first) * size);
         first = page_no + 1;

@@ -50,6 +50,15 @@ static int attach(struct pgs_map *map, const struct job *job, bool writes)
         return PAGE_SHARED;
     }
     bool protect = writable && map_write_counts(job);
+    if (protect && !range->marks_when_attached && (page_load(job->page) & PAGE_PINS_MASK)) {
+        /* Others look at it where it is, so it cannot get its bytes anew. */
+        if (page_is_shared(job)) {
+            mapping_end(job);
+            return PAGE_SHARED;
+        }
+        map_now_written(job);
+        protect = false;
+    }
     int error = map_at_home(map, job, protect);
     /* Mapped, by another thread since; or it is protected, and was written. */
     if (error == EEXIST)

@@ -39,6 +39,30 @@ struct failed_touch {
     bool again; /* it was tried several times: the page is there, and cannot be touched */
 };
 
+static bool is_void(const struct map_failures *failures, uint64_t page_no)
+{
+    for (uint32_t i = 0; i < failures->void_count; i++)
+        if (failures->voids[i] == page_no)
+            return true;
+    return false;
+}
+
+/* Has the page, claimed, or for good without an entry, read as zeros as long as a guard is open.
+ * Who ends the last one has the void in its list, and waits for the claim. */
+static int show_zeros(struct pgs_map *map, uint64_t page_no)
+{
+    struct map_failures *failures = &map->failures;
+    pthread_mutex_lock(&failures->lock);
+    bool known = is_void(failures, page_no);
+    int error = failures->guards == 0                            ? PGS_E_INVALID
+                : !known && failures->void_count == VOIDS_MAX ? PGS_E_FULL
+                                                                 : install_zeros(map, page_no);
+    if (!error && !known)
+        failures->voids[failures->void_count++] = page_no;
+    pthread_mutex_unlock(&failures->lock);
+    return error;
+}
+
 /* The page, claimed: where it can be touched by now it is to be; a write that cannot be had has the
  * page leave for where no map shows it. */
 static int make_way(const struct job *job, const struct failed_touch *touch)
@@ -55,7 +79,7 @@ static int make_way(const struct job *job, const struct failed_touch *touch)
         page_leave_home(job);
     else
         home_drop(map->range.home, (size_t)job->member_page * size, size); /* a void from before */
-    return install_zeros(map, job->member_page);
+    return show_zeros(map, job->member_page);
 }
 
 /* Shows a page that nobody has ever had, and so has no entry to be claimed, as zeros, or no more.
@@ -68,10 +92,12 @@ static int show_nothing(const struct job *job, struct pgs_map *map, bool zeros)
     mapping_begin(job);
     if (!job_select(&now, job->member_page)) {
         error = PGS_OK;
-        if (zeros)
-            error = install_zeros(map, job->member_page);
-        else
+        if (zeros) {
+            error = show_zeros(map, job->member_page);
+        } else {
+            atomic_fetch_and(&map->attached[job->member_page / 64], ~map_bit(job->member_page));
             home_drop(map->range.home, (size_t)job->member_page * size, size);
+        }
     }
     mapping_end(job);
     return error;
@@ -91,8 +117,8 @@ static int make_void_page(const struct job *job, void *ctx)
     return error;
 }
 
-/* False: the page cannot be made to read as zeros. */
-static bool make_void(struct pgs_map *map, uint64_t page_no, bool writes, bool again)
+/* Has the touch come to its end, or be tried again. PGS_E_FULL: too many pages read as zeros. */
+static int make_void(struct pgs_map *map, uint64_t page_no, bool writes, bool again)
 {
     struct failed_touch touch = {.map = map, .writes = writes, .again = again};
     struct call call;
@@ -101,8 +127,9 @@ static bool make_void(struct pgs_map *map, uint64_t page_no, bool writes, bool a
         call_note(&call, 0, call_do(&call, page_no, LOOKS, make_void_page, &touch));
         error = call_end(&call);
     }
-    range_wake(&map->range, page_no * map->store->page_size, map->store->page_size);
-    return !error;
+    if (!error)
+        range_wake(&map->range, page_no * map->store->page_size, map->store->page_size);
+    return error;
 }
 
 /* What reads as zeros for the time being faults again. If the page has come meanwhile it is
@@ -159,30 +186,31 @@ static void drop_voids(struct pgs_map *map)
         drop_these(map, voids, count);
 }
 
-static bool is_void(const struct map_failures *failures, uint64_t page_no)
-{
-    for (uint32_t i = 0; i < failures->void_count; i++)
-        if (failures->voids[i] == page_no)
-            return true;
-    return false;
-}
-
 /* They take RAM that nobody has charged, so they are few: the oldest makes way, and fails
- * again when it is touched again. Called with the lock, which is let go meanwhile. False:
- * none could be dropped. */
-static bool make_room_for_void(struct pgs_map *map)
+ * again when it is touched again. */
+static void drop_oldest(struct pgs_map *map)
 {
     struct map_failures *failures = &map->failures;
-    for (unsigned tries = 0; failures->void_count == VOIDS_MAX && tries < VOIDS_MAX; tries++) {
-        uint64_t oldest = failures->voids[0];
+    uint64_t oldest = NO_PAGE;
+    pthread_mutex_lock(&failures->lock);
+    if (failures->void_count == VOIDS_MAX) {
+        oldest = failures->voids[0];
         failures->void_count--;
         memmove(failures->voids, failures->voids + 1,
                 failures->void_count * sizeof *failures->voids);
-        pthread_mutex_unlock(&failures->lock);
-        drop_these(map, &oldest, 1);
-        pthread_mutex_lock(&failures->lock);
     }
-    return failures->void_count < VOIDS_MAX;
+    pthread_mutex_unlock(&failures->lock);
+    if (oldest != NO_PAGE)
+        drop_these(map, &oldest, 1);
+}
+
+/* How often the page failed in a row, of those that share its place. */
+static unsigned note_repeat(struct map_failures *failures, uint64_t page_no)
+{
+    struct repeat *repeat = &failures->repeats[page_no % REPEATS];
+    repeat->count = repeat->page_no == page_no ? repeat->count + 1 : 0;
+    repeat->page_no = page_no;
+    return repeat->count;
 }
 
 int map_fail(struct pgs_map *map, uint64_t page_no, bool writes, int error)
@@ -194,17 +222,18 @@ int map_fail(struct pgs_map *map, uint64_t page_no, bool writes, int error)
         failures->error = error;
     }
     failures->count++;
-    failures->repeats = failures->last_page == page_no ? failures->repeats + 1 : 0;
-    failures->last_page = page_no;
-    bool again = failures->repeats > REPEATS_MAX;
-    bool guarded = failures->guards > 0 && make_room_for_void(map) && failures->guards > 0;
-    if (guarded && !is_void(failures, page_no))
-        failures->voids[failures->void_count++] = page_no;
+    bool again = note_repeat(failures, page_no) > REPEATS_MAX;
+    bool guarded = failures->guards > 0;
     pthread_mutex_unlock(&failures->lock);
-    if (guarded && make_void(map, page_no, writes, again))
-        return PGS_OK;
-    say(map, page_no, error);
-    return error;
+    int failed = guarded ? make_void(map, page_no, writes, again) : error;
+    /* Others may take the room that is made. */
+    for (unsigned tries = 0; failed == PGS_E_FULL && tries < VOIDS_MAX; tries++) {
+        drop_oldest(map);
+        failed = make_void(map, page_no, writes, again);
+    }
+    if (failed)
+        say(map, page_no, error);
+    return failed ? error : PGS_OK;
 }
 
 uint64_t pgs_map_guard_begin(pgs_map *map)

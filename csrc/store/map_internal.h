@@ -17,6 +17,7 @@ enum {
     STREAMS = 8,
     STAGES = 2, /* one is mapped, one is fetched */
     VOIDS_MAX = 64,
+    REPEATS = 16, /* pages of which is known how often they failed */
     AGED_PAGES = 512, /* of 4 KiB: what one page of page tables maps on most processors */
     AGED_WORDS = AGED_PAGES / 64
 };
@@ -91,8 +92,10 @@ struct map_failures {
     pthread_mutex_t lock;
     unsigned guards; /* that are open */
     uint64_t count;
-    uint64_t last_page; /* of the last, and how many in a row were of it */
-    unsigned repeats;
+    struct repeat {
+        uint64_t page_no;
+        unsigned count;
+    } repeats[REPEATS];
     uint64_t voids[VOIDS_MAX]; /* pages that read as zeros just now */
     uint32_t void_count;
     uint64_t page_no; /* of the last */

@@ -6,21 +6,25 @@
 #define PGS_MAP_FIXTURE_H
 
 #include "pagestep/map.h"
+#include "store/map_internal.h"
 #include "store_fixture.h"
 
 /* A way to map: who serves, and how writes are known of. */
 struct way {
     const char *name;
     uint32_t service, writes;
+    int old; /* as kernels before Linux 6.4 have it */
 };
 
 static const struct way ways[] = {
-    {"sigbus, read only", PGS_MAP_SIGBUS, PGS_MAP_READ_ONLY},
-    {"sigbus, writes fault", PGS_MAP_SIGBUS, PGS_MAP_WRITES_FAULT},
-    {"sigbus, writes noted", PGS_MAP_SIGBUS, PGS_MAP_WRITES_NOTED},
-    {"thread, read only", PGS_MAP_THREAD, PGS_MAP_READ_ONLY},
-    {"thread, writes fault", PGS_MAP_THREAD, PGS_MAP_WRITES_FAULT},
-    {"thread, writes noted", PGS_MAP_THREAD, PGS_MAP_WRITES_NOTED},
+    {"sigbus, read only", PGS_MAP_SIGBUS, PGS_MAP_READ_ONLY, 0},
+    {"sigbus, writes fault", PGS_MAP_SIGBUS, PGS_MAP_WRITES_FAULT, 0},
+    {"sigbus, writes noted", PGS_MAP_SIGBUS, PGS_MAP_WRITES_NOTED, 0},
+    {"thread, read only", PGS_MAP_THREAD, PGS_MAP_READ_ONLY, 0},
+    {"thread, writes fault", PGS_MAP_THREAD, PGS_MAP_WRITES_FAULT, 0},
+    {"thread, writes noted", PGS_MAP_THREAD, PGS_MAP_WRITES_NOTED, 0},
+    {"sigbus, writes fault, old", PGS_MAP_SIGBUS, PGS_MAP_WRITES_FAULT, 1},
+    {"thread, writes fault, old", PGS_MAP_THREAD, PGS_MAP_WRITES_FAULT, 1},
 };
 enum { WAYS = sizeof ways / sizeof *ways };
 
@@ -45,13 +49,23 @@ static inline int has_way(const struct way *way)
     return can;
 }
 
+/* Opens a map in this way; `around`: see pgs_map_params. */
+static inline int map_open_in(pgs_store *store, uint32_t object, const struct way *way,
+                              uint32_t around, pgs_map **map_ret)
+{
+    struct pgs_map_params params = {.struct_size = sizeof params, .service = way->service,
+                                    .writes = way->writes, .around = around};
+    int error = pgs_map_open(store, object, &params, map_ret);
+    if (!error && way->old)
+        (*map_ret)->range.marks_when_attached = false;
+    return error;
+}
+
 static inline pgs_map *map_of(const struct fixture *fixture, uint32_t object,
                               const struct way *way)
 {
-    struct pgs_map_params params = {.struct_size = sizeof params, .service = way->service,
-                                    .writes = way->writes};
     pgs_map *map;
-    CHECK_EQ(pgs_map_open(fixture->store, object, &params, &map), PGS_OK);
+    CHECK_EQ(map_open_in(fixture->store, object, way, 0, &map), PGS_OK);
     return map;
 }
 

@@ -206,13 +206,11 @@ static void step_map(struct tree *tree)
 {
     struct tree_member *member = any_member(tree);
     /* Nobody reads ahead: what is looked at from inside must be at rest. */
-    struct pgs_map_params params = {.struct_size = sizeof params, .service = tree->way->service,
-                                    .writes = tree->way->writes, .around = 1};
     if (member->map) {
         unmap(member);
         return;
     }
-    int error = pgs_map_open(tree->store, member->object, &params, &member->map);
+    int error = map_open_in(tree->store, member->object, tree->way, 1, &member->map);
     if (member->viewed >= 0)
         CHECK_EQ(error, PGS_E_PINNED);
     else
@@ -611,14 +609,14 @@ int main(int argc, char **argv)
 {
     uint64_t steps = argc > 1 ? strtoull(argv[1], NULL, 0) : 100000;
     unsigned threads = argc > 2 ? (unsigned)strtoul(argv[2], NULL, 0) : 4;
-    static const struct way *const mapped[] = {&ways[1], &ways[4]};
+    static const struct way *const mapped[] = {&ways[1], &ways[4], &ways[6]};
     run_alone(steps, 0, PGS_POLICY_S3FIFO, NULL);
     run_alone(steps / 4, SLOTS_MAX, PGS_POLICY_S3FIFO, NULL);
     run_alone(steps / 4, ROOM, PGS_POLICY_S3FIFO, NULL);
     run_alone(steps / 10, 0, PGS_POLICY_WORST, NULL);
     run_together(steps / threads, threads, 0, NULL);
     run_together(steps / threads / 4, threads, 1, NULL);
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < 3; i++) {
         if (!has_way(mapped[i]))
             continue;
         run_alone(steps / 2, 0, PGS_POLICY_S3FIFO, mapped[i]);

@@ -25,13 +25,20 @@ static const unsigned char *page_at(pgs_map *map, uint64_t page_no)
     return (const unsigned char *)pgs_map_address(map) + page_no * PAGE;
 }
 
+/* It reads as zeros, or as it is, where the reader has been there in time. */
+static void touch_one(const struct touching *touching, uint64_t page_no)
+{
+    unsigned char byte = *(volatile const unsigned char *)(page_at(touching->map, page_no) + 7);
+    CHECK(byte == 0 || byte == fixture_shadow(touching->fixture, page_no)[7]);
+}
+
 static void *touch_what_fails(void *ctx)
 {
     const struct touching *touching = ctx;
     struct noise noise = {touching->seed};
     for (int i = 0; i < PAGES; i++) {
         uint64_t page_no = noise_below(&noise, PAGES);
-        CHECK_EQ(*(volatile const unsigned char *)(page_at(touching->map, page_no) + 7), 0);
+        touch_one(touching, page_no);
         if (i % 50 == 0)
             CHECK_EQ(pgs_map_detach(touching->map, 0, PAGES), PGS_OK);
     }
@@ -53,6 +60,15 @@ static void fail_under_guard(struct fixture *fixture, pgs_map *map)
     CHECK(page_no < PAGES);
 }
 
+/* The backing alone has pages, as far as others can lose them. */
+static void discard_all(struct fixture *fixture)
+{
+    for (uint64_t i = 0; i < PAGES; i++) {
+        int error = pgs_discard(fixture->store, fixture->object, &i, 1, NULL);
+        CHECK(error == PGS_OK || error == PGS_E_DIRTY);
+    }
+}
+
 static void ends_in_its_error(const struct way *way)
 {
     struct fixture fixture;
@@ -63,10 +79,7 @@ static void ends_in_its_error(const struct way *way)
     pgs_map *map = map_of(&fixture, fixture.object, way);
     atomic_store(&fixture.fake.fault_page, UINT64_MAX);
     for (int round = 0; round < ROUNDS; round++) {
-        for (uint64_t i = 0; i < PAGES; i++) {
-            int error = pgs_discard(fixture.store, fixture.object, &i, 1, NULL);
-            CHECK(error == PGS_OK || error == PGS_E_DIRTY);
-        }
+        discard_all(&fixture);
         atomic_store(&fixture.fake.fault, FAKE_EIO);
         fail_under_guard(&fixture, map);
         atomic_store(&fixture.fake.fault, FAKE_NONE);
@@ -76,6 +89,48 @@ static void ends_in_its_error(const struct way *way)
         CHECK_EQ(pgs_map_guard_end(map, begun, &unused), PGS_OK);
     }
     CHECK(stats_of(map).failures >= 64);
+    pgs_map_close(map);
+    fixture_close(&fixture);
+}
+
+static void *guard_and_touch(void *ctx)
+{
+    enum { GUARDS = 200 };
+    const struct touching *touching = ctx;
+    struct noise noise = {touching->seed};
+    for (int i = 0; i < GUARDS; i++) {
+        uint64_t unused, page_no = noise_below(&noise, PAGES);
+        uint64_t begun = pgs_map_guard_begin(touching->map);
+        touch_one(touching, page_no);
+        /* It failed, or read what another's guard shows. */
+        int error = pgs_map_guard_end(touching->map, begun, &unused);
+        CHECK(error == PGS_E_IO || error == PGS_OK);
+    }
+    return NULL;
+}
+
+/* What reads as zeros does so no longer than a guard is open, whoever's that is. */
+static void guards_come_and_go(const struct way *way)
+{
+    struct fixture fixture;
+    struct fixture_options options = {.page_count = PAGES, .budget_bytes = 1200000,
+                                      .codec_id = PGS_CODEC_LZ4};
+    pthread_t threads[THREADS];
+    struct touching touching[THREADS];
+    CHECK_EQ(fixture_open(&fixture, &options), PGS_OK);
+    pgs_map *map = map_of(&fixture, fixture.object, way);
+    discard_all(&fixture);
+    atomic_store(&fixture.fake.fault_page, UINT64_MAX);
+    atomic_store(&fixture.fake.fault, FAKE_EIO);
+    for (uint64_t i = 0; i < THREADS; i++) {
+        touching[i] = (struct touching){&fixture, map, i + 1};
+        CHECK_EQ(pthread_create(&threads[i], NULL, guard_and_touch, &touching[i]), 0);
+    }
+    for (int i = 0; i < THREADS; i++)
+        pthread_join(threads[i], NULL);
+    atomic_store(&fixture.fake.fault, FAKE_NONE);
+    for (uint64_t i = 0; i < PAGES; i++)
+        CHECK_BYTES(page_at(map, i), fixture_shadow(&fixture, i), PAGE);
     pgs_map_close(map);
     fixture_close(&fixture);
 }
@@ -165,6 +220,7 @@ int main(void)
             continue;
         fprintf(stderr, "%s\n", ways[i].name);
         ends_in_its_error(&ways[i]);
+        guards_come_and_go(&ways[i]);
         if (!is_writable(&ways[i]))
             an_atomic_section_asks_no_backing(&ways[i]);
         if (ways[i].writes != PGS_MAP_WRITES_NOTED)

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: MIT
  *
  * Pages that system calls are given: pinned and prefetched they are written to by read(2), and
- * when the memory is forked the child keeps its bytes.
+ * when the memory is forked the child keeps its bytes. Views show a page throughout.
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
+#include <stdatomic.h>
 
 #include "family_fixture.h"
 #include "map_fixture.h"
@@ -122,12 +124,90 @@ static void a_shared_page_is_prefetched_to_be_written(const struct way *way)
     held_close(&held);
 }
 
+struct viewer {
+    const unsigned char *view, *bytes;
+    atomic_bool stop;
+};
+
+static void *look(void *ctx)
+{
+    struct viewer *viewer = ctx;
+    while (!atomic_load(&viewer->stop))
+        CHECK_BYTES(viewer->view, viewer->bytes, PAGE);
+    return NULL;
+}
+
+static void open_image(struct fixture *fixture)
+{
+    struct fixture_options options = {.page_count = PAGES, .budget_bytes = BUDGET,
+                                      .codec_id = PGS_CODEC_LZ4, .writable = 1};
+    CHECK_EQ(fixture_open(fixture, &options), PGS_OK);
+}
+
+static void flush(const struct fixture *fixture)
+{
+    uint64_t written, failed;
+    CHECK_EQ(pgs_flush(fixture->store, fixture->object, &written, &failed), PGS_OK);
+}
+
+/* Also while the page is mapped anew. */
+static void a_view_shows_its_page(const struct way *way)
+{
+    enum { TIMES = 10000 };
+    struct fixture fixture;
+    pthread_t thread;
+    const void *view;
+    open_image(&fixture);
+    pgs_map *map = map_of(&fixture, fixture.object, way);
+    CHECK_EQ(pgs_view(fixture.store, fixture.object, 1, &view), PGS_OK);
+    struct viewer viewer = {.view = view, .bytes = fixture_shadow(&fixture, 1)};
+    CHECK_EQ(pthread_create(&thread, NULL, look, &viewer), 0);
+    for (int i = 0; i < TIMES; i++) {
+        flush(&fixture);
+        CHECK_EQ(((volatile unsigned char *)pgs_map_address(map))[PAGE], viewer.bytes[0]);
+    }
+    atomic_store(&viewer.stop, true);
+    pthread_join(thread, NULL);
+    const uint64_t page_no = 1;
+    CHECK_EQ(pgs_unpin(fixture.store, fixture.object, &page_no, 1), PGS_OK);
+    pgs_map_close(map);
+    fixture_close(&fixture);
+}
+
+/* A device that was given a held page writes to it without a fault, as one does here that has its
+ * bytes by another way: a flush in between does not make it clean. */
+static void a_flush_is_not_the_last_of_a_held_page(const struct way *way)
+{
+    struct fixture fixture;
+    const uint64_t page_no = 2;
+    const void *view;
+    unsigned char page[PAGE];
+    open_image(&fixture);
+    pgs_map *map = map_of(&fixture, fixture.object, way);
+    CHECK_EQ(pgs_view(fixture.store, fixture.object, page_no, &view), PGS_OK);
+    CHECK_EQ(pgs_map_prefetch(map, page_no, 1, 1), PGS_OK);
+    unsigned char *device = (unsigned char *)(uintptr_t)view;
+    device[0] = 1;
+    flush(&fixture);
+    device[1] = 2;
+    CHECK_EQ(pgs_unpin(fixture.store, fixture.object, &page_no, 1), PGS_OK);
+    CHECK_EQ(pgs_page_out(fixture.store, fixture.object, &page_no, 1, NULL), PGS_OK);
+    flush(&fixture);
+    CHECK(pgs_discard(fixture.store, fixture.object, &page_no, 1, NULL) == PGS_OK);
+    CHECK_EQ(pgs_read_page(fixture.store, fixture.object, page_no, 0, page), PGS_OK);
+    CHECK(page[0] == 1 && page[1] == 2);
+    pgs_map_close(map);
+    fixture_close(&fixture);
+}
+
 int main(void)
 {
     for (int i = 0; i < WAYS; i++) {
         if (ways[i].writes != PGS_MAP_WRITES_FAULT || !has_way(&ways[i]))
             continue;
         fprintf(stderr, "%s\n", ways[i].name);
+        a_view_shows_its_page(&ways[i]);
+        a_flush_is_not_the_last_of_a_held_page(&ways[i]);
         a_held_page_can_be_given_away(&ways[i]);
         a_shared_page_is_prefetched_to_be_written(&ways[i]);
     }

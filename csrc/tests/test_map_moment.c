@@ -230,10 +230,8 @@ static void *pin_and_write(void *ctx)
 /* One map, if no pin was before it; has it count. 0: it was refused. */
 static int map_once(struct race *race, const struct way *way, uint64_t value)
 {
-    struct pgs_map_params params = {.struct_size = sizeof params, .service = way->service,
-                                    .writes = way->writes};
     uint64_t page[PAGE / sizeof(uint64_t)], page_no = 0;
-    int error = pgs_map_open(race->store, race->object, &params, &race->map);
+    int error = map_open_in(race->store, race->object, way, 0, &race->map);
     if (error) {
         CHECK_EQ(error, PGS_E_PINNED);
         usleep((unsigned)value % 16);
