@@ -167,7 +167,9 @@ static int open_range(struct pgs_map *map, const struct pgs_map_params *params)
 }
 
 /* What was written is known, and nobody looks at the map any more: whoever had found it has
- * claimed a page for that long. */
+ * claimed a page for that long. (Who claims one looks for the map afterwards: no processor has
+ * that load pass the claim, an atomic exchange: x86 locks it, ARMv8 has it release, and the load
+ * acquire.) */
 static void settle_all(struct pgs_map *map)
 {
     struct job job = job_of(map->store, map->member);

@@ -100,13 +100,21 @@ static int fetch(struct arrivals *arrivals, const struct job *job, uint32_t fram
     return error;
 }
 
+/* Where pages are dear they come one by one: a backing like that reads ahead itself, many at a
+ * time, and nobody waits for it who touched another page, or wants one that is fetched already. */
+static bool can_come_along(const struct job *job)
+{
+    uint64_t word = page_load(job->page);
+    bool dear = job->object->backing.flags & PGS_BACKING_LEARN_LATE;
+    return !(word & (PAGE_HOT | PAGE_GONE)) && (!dear || (word & PAGE_COPY));
+}
+
 /* Claims the job's page if nobody is waited for, and it can be brought along. */
 static bool claim_beside(const struct job *job)
 {
-    const uint64_t unwanted = PAGE_HOT | PAGE_GONE;
-    if ((page_load(job->page) & unwanted) || !page_try_claim(job->page))
+    if (!can_come_along(job) || !page_try_claim(job->page))
         return false;
-    if (!(page_load(job->page) & unwanted) && job_is_current(job))
+    if (can_come_along(job) && job_is_current(job))
         return true;
     page_publish(job->store, job->page, 0, 0);
     return false;

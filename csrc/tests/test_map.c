@@ -113,6 +113,34 @@ static void a_second_map_knows_of_writes(const struct way *way)
     fixture_close(&fixture);
 }
 
+static int page_in_counted(void *ctx, uint64_t page_no, void *page)
+{
+    _Atomic unsigned *page_ins = ctx;
+    (*page_ins)++;
+    memset(page, (int)page_no + 1, PAGE);
+    *(uint64_t *)page = page_no;
+    return PGS_OK;
+}
+
+/* Nobody waits for a backing that is slow but for what was touched. */
+static void dear_pages_come_one_by_one(const struct way *way)
+{
+    struct fixture fixture;
+    _Atomic unsigned page_ins = 0;
+    uint32_t object;
+    struct pgs_backing backing = {.struct_size = sizeof backing, .ctx = (void *)&page_ins,
+                                  .flags = PGS_BACKING_LEARN_LATE, .page_in = page_in_counted};
+    open_store(&fixture, 0, 0);
+    CHECK_EQ(pgs_object_add(fixture.store, PAGES, 0, &backing, fixture.codec, &object), PGS_OK);
+    pgs_map *map = map_of(&fixture, object, way);
+    for (uint64_t i = 0; i < 100; i++) {
+        CHECK_EQ(page_at(map, i)[9], (unsigned char)(i + 1));
+        CHECK_EQ(page_ins, i + 1);
+    }
+    pgs_map_close(map);
+    fixture_close(&fixture);
+}
+
 int main(void)
 {
     for (int i = 0; i < WAYS; i++) {
@@ -123,6 +151,8 @@ int main(void)
         if (is_writable(&ways[i])) {
             writes_are_kept(&ways[i]);
             a_second_map_knows_of_writes(&ways[i]);
+        } else {
+            dear_pages_come_one_by_one(&ways[i]);
         }
     }
     return 0;

@@ -174,7 +174,6 @@ static void an_atomic_section_asks_no_backing(const struct way *way)
 {
     struct fixture fixture;
     struct pgs_backing backing = {.struct_size = sizeof backing,
-                                  .flags = PGS_BACKING_LEARN_LATE,
                                   .page_in = page_in_outside_sections};
     uint32_t object;
     fixture_open_memory(&fixture, 1, BUDGET);
