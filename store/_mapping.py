@@ -38,6 +38,7 @@ class MapHost:
         name: What messages call them.
         page_name: What messages call one of them.
         said: What is known of an error beside its code.
+        explain: Raises an error that needs more than its code to be told.
     """
 
     core: Any
@@ -48,9 +49,13 @@ class MapHost:
     name: str
     page_name: Callable[[int], str]
     said: Callable[[int], str]
+    explain: Callable[[int], None]
 
     def check_page(self, code: int, page_no: int, verb: str) -> None:
-        """Raise for a page that could not be ``verb``."""
+        """Raise for a page that could not be ``verb``, as reading it would."""
+        if code >= 0:
+            return
+        self.explain(code)
         page = self.page_name(page_no)
         whose = page if self.name in page else f"{page} of {self.name}"
         check(code, f"{whose} cannot be {verb}", page_no, self.said(code))
@@ -165,18 +170,22 @@ class Mapping(Closing):
 
         Raises:
             BudgetExceeded: No frame can be had.
+            InAtomicSection: This thread is in an atomic section, wherever the pages are.
             InvalidArgument: ``write`` of a read-only map.
+            LockOrder: This thread holds a lock that page-ins take.
             NoSuchPage: The object ends before.
-            PageStepError: What reading the first raises that cannot be brought.
+            PageStepError: What reading the first page raises that cannot be brought; it has that
+                page's number.
         """
         run = self._run(first_page, count)
         map_ = self._map()
-        code = lib.pgs_map_prefetch(map_, run.start, len(run), write)
+        page_no = ffi.new("uint64_t *")
+        code = lib.pgs_map_prefetch(map_, run.start, len(run), write, page_no)
         if code == lib.PGS_E_INVALID:
             raise InvalidArgument(
                 f"the map of {self._host.name} is read-only: make it with writable=True"
             )
-        check(code, f"{self._pages_name(run)} cannot all be brought in", None, self._said(code))
+        self._host.check_page(code, int(page_no[0]), "brought in")
 
     @contextmanager
     def held(
@@ -194,14 +203,13 @@ class Mapping(Closing):
 
         Raises:
             BudgetExceeded: They cannot all be held; none is.
-            PageStepError: As ``prefetch``.
+            PageStepError: As ``prefetch``; none is held.
         """
         run = self._run(first_page, count)
         host, map_ = self._host, self._map()
         numbers = page_number_array(run)
         pages = ffi.from_buffer("uint64_t[]", numbers)
-        code = lib.pgs_pin(host.core, host.object_no, pages, len(run))
-        check(code, f"{self._pages_name(run)} cannot be held", None, self._said(code))
+        self._pin(run, pages)
         try:
             self.prefetch(run.start, len(run), write=write)
             yield
@@ -209,16 +217,34 @@ class Mapping(Closing):
             lib.pgs_unpin(host.core, host.object_no, pages, len(run))
             del map_  # till here another thread's close has waited for it
 
+    def _pin(self, run: range, pages: Any) -> None:
+        """Pin all of a run or none of it."""
+        host = self._host
+        code = lib.pgs_pin(host.core, host.object_no, pages, len(run))
+        if code == lib.PGS_E_BUDGET:  # that is of all of them together
+            check(code, f"{self._pages_name(run)} cannot be held")
+        if not code:
+            return
+        # Once more, page by page, to say which it was.
+        for done, page_no in enumerate(run):
+            code = lib.pgs_pin(host.core, host.object_no, pages + done, 1)
+            if code:
+                lib.pgs_unpin(host.core, host.object_no, pages, done)
+            host.check_page(code, page_no, "held")
+
     @contextmanager
     def guarded(self) -> Generator[None]:
         """Have touches that cannot be served raise, at the end of a ``with`` block.
 
         In it such a touch reads zeros, and what it writes is lost; without a guard it is a SIGBUS.
-        A guard is the map's: touches by other threads count, and guards may overlap.
+        A guard is the map's: touches by other threads count, and guards may overlap. While one is
+        open, a thread without one reads zeros as well, and is not told.
 
         Raises:
-            PageStepError: What reading a page raises that was touched, such as ``CorruptPage`` or
-                ``BackingTimeout``; it has the page's number.
+            PageStepError: A touch failed in the block. It is what reading the page raises that
+                failed first since any guard of the map was open, such as ``CorruptPage`` or
+                ``BackingTimeout``, and has that page's number: where guards overlap, or lie in
+                each other, it may be another one's page.
         """
         map_ = self._map()
         begun = lib.pgs_map_guard_begin(map_)
@@ -237,17 +263,21 @@ class Mapping(Closing):
         """Take the mapping of pages away, whole; touches build it again.
 
         The pages stay where they are; page tables of idle ones are given back. Pinned pages
-        keep theirs.
+        keep theirs, here; a flush, a fork, and the end of a guard under which they had read as
+        zeros take it away.
 
         Args:
             first_page: The first of them.
             count: How many; None: all from there on.
 
         Raises:
+            InAtomicSection: This thread is in an atomic section.
+            LockOrder: This thread holds a lock that page-ins take.
             NoSuchPage: The object ends before.
         """
         run = self._run(first_page, count)
         code = lib.pgs_map_detach(self._map(), run.start, len(run))
+        self._host.explain(code)
         check(code, f"{self._pages_name(run)} cannot be detached")
 
     def stats(self) -> MapStats:
@@ -265,6 +295,3 @@ class Mapping(Closing):
         if len(run) == 1:
             return f"page {run.start} of {self._host.name}"
         return f"pages {run.start} to {run.stop - 1} of {self._host.name}"
-
-    def _said(self, code: int) -> str:
-        return self._host.said(code)

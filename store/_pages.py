@@ -227,6 +227,7 @@ class Pages(Closing):
             name=self._name,
             page_name=self._page_name,
             said=self._said,
+            explain=self._explain,
         )
         return open_map(host, writable=writable, service=service, around=around, dtype=dtype)
 

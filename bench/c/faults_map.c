@@ -117,7 +117,7 @@ static void detach(void *ctx, const uint64_t *page_nos, size_t count)
     struct map_case *c = ctx;
 
     (void)page_nos, (void)count;
-    require(!pgs_map_prefetch(c->map, 0, c->image->page_count, 0), "pgs_map_prefetch");
+    require(!pgs_map_prefetch(c->map, 0, c->image->page_count, 0, NULL), "pgs_map_prefetch");
     require(!pgs_map_detach(c->map, 0, c->image->page_count), "pgs_map_detach");
     note(c);
 }
@@ -129,7 +129,7 @@ static void make_clean(void *ctx, const uint64_t *page_nos, size_t count)
 
     (void)page_nos, (void)count;
     page_out(c, c->all, c->image->page_count);
-    require(!pgs_map_prefetch(c->map, 0, c->image->page_count, 0), "pgs_map_prefetch");
+    require(!pgs_map_prefetch(c->map, 0, c->image->page_count, 0, NULL), "pgs_map_prefetch");
     note(c);
 }
 

@@ -339,22 +339,35 @@ void pgs_map_stats(pgs_map *map, struct pgs_map_stats *stats_ret)
     pthread_mutex_unlock(&map->failures.lock);
 }
 
-int pgs_map_prefetch(pgs_map *map, uint64_t first_page_no, uint64_t page_count, uint32_t writes)
+static int prefetch_page(struct pgs_map *map, uint64_t page_no, bool writes)
 {
-    int error = section_may_be(map->store);
-    if (error)
-        return error;
-    if (first_page_no > map->page_count || page_count > map->page_count - first_page_no)
-        return PGS_E_RANGE;
-    if (writes && map->range.writes == RANGE_READ_ONLY)
-        return PGS_E_INVALID;
-    for (uint64_t i = first_page_no; i < first_page_no + page_count && !error; i++) {
-        /* Who takes mappings away is done with this one, or sees that it is pinned. */
-        pthread_mutex_lock(&map->detach_lock);
-        uint64_t attached = atomic_load(&map->attached[i / 64]);
-        if (writes || !(attached & map_bit(i)))
-            error = map_serve(map, i, writes);
-        pthread_mutex_unlock(&map->detach_lock);
+    int error = PGS_OK;
+    /* Who takes mappings away is done with this one, or sees that it is pinned. */
+    pthread_mutex_lock(&map->detach_lock);
+    if (writes || !(atomic_load(&map->attached[page_no / 64]) & map_bit(page_no)))
+        error = map_serve(map, page_no, writes);
+    pthread_mutex_unlock(&map->detach_lock);
+    return error;
+}
+
+int pgs_map_prefetch(pgs_map *map, uint64_t first_page_no, uint64_t page_count, uint32_t writes,
+                     uint64_t *page_no_ret)
+{
+    uint64_t page_no = first_page_no, left = page_count;
+    /* Who holds the detach lock may wait for a page-in. */
+    int error = section_may_page(map->store);
+    if (!error && (page_no > map->page_count || left > map->page_count - page_no))
+        error = PGS_E_RANGE;
+    if (!error && writes && map->range.writes == RANGE_READ_ONLY)
+        error = PGS_E_INVALID;
+    while (!error && left > 0) {
+        error = prefetch_page(map, page_no, writes);
+        if (!error) {
+            page_no++;
+            left--;
+        }
     }
+    if (error && page_no_ret)
+        *page_no_ret = page_no;
     return error;
 }

@@ -128,7 +128,8 @@ int pgs_map_detach(pgs_map *map, uint64_t first_page_no, uint64_t page_count)
 {
     if (first_page_no > map->page_count || page_count > map->page_count - first_page_no)
         return PGS_E_RANGE;
-    int error = section_may_be(map->store);
+    /* Who holds the lock may prefetch, and so wait for a page-in. */
+    int error = section_may_page(map->store);
     if (error)
         return error;
     pthread_mutex_lock(&map->detach_lock);

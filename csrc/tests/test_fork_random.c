@@ -236,7 +236,7 @@ static int copy_guarded(struct tree *tree, const struct tree_member *member, voi
 static int has_its_own(struct tree *tree, const struct tree_member *member, uint32_t page_no)
 {
     return member->viewed != (int)page_no ||
-           went(tree, pgs_map_prefetch(member->map, page_no, 1, 1));
+           went(tree, pgs_map_prefetch(member->map, page_no, 1, 1, NULL));
 }
 
 static void step_touch(struct tree *tree, int writes)

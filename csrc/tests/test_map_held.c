@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
  * Pages that system calls are given: pinned and prefetched they are written to by read(2), and
- * when the memory is forked the child keeps its bytes. Views show a page throughout.
+ * when the memory is forked the child keeps its bytes. Views show a page throughout. Which page
+ * cannot be brought; and who must not wait, does not.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -10,6 +11,7 @@
 
 #include "family_fixture.h"
 #include "map_fixture.h"
+#include "pagestep/discipline.h"
 
 enum { PAGE = 4096, PAGES = 16, BUDGET = 2 << 20, OLD = 7 };
 
@@ -65,7 +67,7 @@ static long read_zeros(const struct held *held, uint64_t page_no)
 
 static void prefetch_to_write(const struct held *held, uint64_t page_no)
 {
-    CHECK_EQ(pgs_map_prefetch(held->map, page_no, 1, 1), PGS_OK);
+    CHECK_EQ(pgs_map_prefetch(held->map, page_no, 1, 1, NULL), PGS_OK);
 }
 
 static uint32_t forked(const struct held *held)
@@ -140,7 +142,8 @@ static void *look(void *ctx)
 static void open_image(struct fixture *fixture)
 {
     struct fixture_options options = {.page_count = PAGES, .budget_bytes = BUDGET,
-                                      .codec_id = PGS_CODEC_LZ4, .writable = 1};
+                                      .codec_id = PGS_CODEC_LZ4, .pool_percent = 40,
+                                      .writable = 1};
     CHECK_EQ(fixture_open(fixture, &options), PGS_OK);
 }
 
@@ -185,7 +188,7 @@ static void a_flush_is_not_the_last_of_a_held_page(const struct way *way)
     open_image(&fixture);
     pgs_map *map = map_of(&fixture, fixture.object, way);
     CHECK_EQ(pgs_view(fixture.store, fixture.object, page_no, &view), PGS_OK);
-    CHECK_EQ(pgs_map_prefetch(map, page_no, 1, 1), PGS_OK);
+    CHECK_EQ(pgs_map_prefetch(map, page_no, 1, 1, NULL), PGS_OK);
     unsigned char *device = (unsigned char *)(uintptr_t)view;
     device[0] = 1;
     flush(&fixture);
@@ -200,6 +203,59 @@ static void a_flush_is_not_the_last_of_a_held_page(const struct way *way)
     fixture_close(&fixture);
 }
 
+static void the_first_that_cannot_be_had_is_named(const struct way *way)
+{
+    enum { BAD = 11 };
+    struct fixture fixture;
+    uint64_t page_no = PAGES;
+    open_image(&fixture);
+    pgs_map *map = map_of(&fixture, fixture.object, way);
+    for (uint64_t i = 0; i < PAGES; i++) {
+        int error = pgs_discard(fixture.store, fixture.object, &i, 1, NULL);
+        CHECK(error == PGS_OK || error == PGS_E_DIRTY);
+    }
+    atomic_store(&fixture.fake.fault_page, BAD);
+    atomic_store(&fixture.fake.fault, FAKE_EIO);
+    CHECK_EQ(pgs_map_prefetch(map, 0, BAD, 0, &page_no), PGS_OK);
+    CHECK_EQ(page_no, PAGES);
+    CHECK_EQ(pgs_map_prefetch(map, 2, PAGES - 2, 0, &page_no), PGS_E_IO);
+    CHECK_EQ(page_no, BAD);
+    CHECK_EQ(pgs_map_prefetch(map, 2, PAGES - 2, 0, NULL), PGS_E_IO);
+    atomic_store(&fixture.fake.fault, FAKE_NONE);
+    CHECK_EQ(pgs_map_prefetch(map, 2, PAGES - 2, 0, &page_no), PGS_OK);
+    pgs_map_close(map);
+    fixture_close(&fixture);
+}
+
+/* Another thread may prefetch, and wait for its backing. */
+static void who_must_not_wait_does_not(const struct way *way)
+{
+    struct fixture fixture;
+    uint64_t page_no = PAGES;
+    uint32_t lock;
+    open_image(&fixture);
+    pgs_store *store = fixture.store;
+    pgs_map *map = map_of(&fixture, fixture.object, way);
+    CHECK_EQ(pgs_map_prefetch(map, 3, 2, 0, NULL), PGS_OK);
+    CHECK_EQ(pgs_section_begin(store, PGS_SECTION_ATOMIC), PGS_OK);
+    CHECK_EQ(pgs_map_prefetch(map, 3, 2, 0, &page_no), PGS_E_ATOMIC);
+    CHECK_EQ(page_no, 3);
+    CHECK_EQ(pgs_map_detach(map, 3, 2), PGS_E_ATOMIC);
+    CHECK_EQ(pgs_section_end(store, PGS_SECTION_ATOMIC), PGS_OK);
+    CHECK_EQ(pgs_lock_add(store, 0, &lock), PGS_OK);
+    CHECK_EQ(pgs_section_begin(store, PGS_SECTION_PAGER), PGS_OK);
+    CHECK_EQ(pgs_lock_taking(store, lock), PGS_OK); /* from now on page-ins take it */
+    CHECK_EQ(pgs_lock_dropped(store, lock), PGS_OK);
+    CHECK_EQ(pgs_section_end(store, PGS_SECTION_PAGER), PGS_OK);
+    CHECK_EQ(pgs_lock_taking(store, lock), PGS_OK);
+    CHECK_EQ(pgs_map_prefetch(map, 3, 2, 0, NULL), PGS_E_LOCK_ORDER);
+    CHECK_EQ(pgs_map_detach(map, 3, 2), PGS_E_LOCK_ORDER);
+    CHECK_EQ(pgs_lock_dropped(store, lock), PGS_OK);
+    CHECK_EQ(pgs_map_detach(map, 3, 2), PGS_OK);
+    pgs_map_close(map);
+    fixture_close(&fixture);
+}
+
 int main(void)
 {
     for (int i = 0; i < WAYS; i++) {
@@ -210,6 +266,8 @@ int main(void)
         a_flush_is_not_the_last_of_a_held_page(&ways[i]);
         a_held_page_can_be_given_away(&ways[i]);
         a_shared_page_is_prefetched_to_be_written(&ways[i]);
+        the_first_that_cannot_be_had_is_named(&ways[i]);
+        who_must_not_wait_does_not(&ways[i]);
     }
     return 0;
 }

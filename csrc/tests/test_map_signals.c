@@ -220,7 +220,7 @@ static void *keep_busy(void *ctx)
         uint64_t guard = pgs_map_guard_begin(parent->map);
         CHECK_EQ(page_at(parent->map, page_no)[5], fixture_shadow(&parent->fixture, page_no)[5]);
         CHECK_EQ(pgs_map_guard_end(parent->map, guard, &unused), PGS_OK);
-        CHECK_EQ(pgs_map_prefetch(parent->map, page_no, 1, 0), PGS_OK);
+        CHECK_EQ(pgs_map_prefetch(parent->map, page_no, 1, 0, NULL), PGS_OK);
         CHECK_EQ(pgs_map_detach(parent->map, 0, PAGES), PGS_OK);
         CHECK_EQ(pgs_page_out(store, parent->fixture.object, &page_no, 1, NULL), PGS_OK);
         pgs_map *map = map_of(&parent->fixture, parent->memory, &way);
@@ -257,7 +257,7 @@ static struct parent *of_child;
 static void end_in_child(const struct way *way)
 {
     be_refused(of_child);
-    CHECK_EQ(pgs_map_prefetch(of_child->map, 0, 1, 0), PGS_E_FORKED);
+    CHECK_EQ(pgs_map_prefetch(of_child->map, 0, 1, 0, NULL), PGS_E_FORKED);
     CHECK_EQ(pgs_map_detach(of_child->map, 0, 1), PGS_E_FORKED);
     CHECK_EQ(stats_of(of_child->map).service, way->service);
     pgs_map_close(of_child->map);

@@ -83,7 +83,7 @@ static void call_beside(struct toucher *toucher, uint32_t draw)
         if (toucher->writes)
             CHECK_EQ(pgs_write(store, object, &page_no, 1, mapped(toucher, page_no), NULL), PGS_OK);
     } else {
-        CHECK_EQ(pgs_map_prefetch(toucher->map, page_no, 1, 0), PGS_OK);
+        CHECK_EQ(pgs_map_prefetch(toucher->map, page_no, 1, 0, NULL), PGS_OK);
     }
 }
 

@@ -9,6 +9,7 @@ import re
 import threading
 import weakref
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +23,16 @@ from pagestep import (
     Closed,
     CorruptPage,
     Image,
+    InAtomicSection,
     InvalidArgument,
+    LockOrder,
     MappedArray,
     MappedError,
     Mapping,
     NoSuchPage,
     PageStore,
     PinnedPage,
+    WouldFault,
     _core,
     build_rom,
     map_support,
@@ -528,8 +532,86 @@ def test_a_guard_names_object_page_and_cause(corrupt: PageStore, service: str) -
         with array.mapping.guarded():
             assert np.array_equal(array[4 * PAGE : 700 * PAGE], FLAT[4 * PAGE : 700 * PAGE])
         assert array.mapping.stats().failures >= 2
-        with pytest.raises(CorruptPage, match="page 3"):
-            array.mapping.prefetch(3, 1)
+
+
+@pytest.mark.parametrize(("first", "count", "damaged"), [(0, 20, 3), (3, 1, 3), (650, 100, 700)])
+@pytest.mark.parametrize("how", ["prefetch", "held", "guarded"])
+def test_what_cannot_be_brought_raises_as_reading_the_page(
+    corrupt: PageStore, how: str, first: int, count: int, damaged: int
+) -> None:
+    with corrupt as store:
+        array = store.map()
+        mapping = array.mapping
+        with pytest.raises(CorruptPage) as read:
+            store.read(damaged)
+        with pytest.raises(CorruptPage) as raised, ExitStack() as stack:
+            if how == "prefetch":
+                mapping.prefetch(first, count)
+            elif how == "held":
+                stack.enter_context(mapping.held(first, count))
+            else:
+                stack.enter_context(mapping.guarded())
+                np.add.reduce(array[first * PAGE : (first + count) * PAGE])
+        assert raised.value.page_no == read.value.page_no == damaged
+        page, cause = str(read.value).split(" cannot be read: ")
+        assert str(raised.value).startswith(f"{page} of ")
+        assert str(raised.value).endswith(f": {cause}")
+        assert store.stats().pinned_pages == 0
+
+
+def test_a_page_that_cannot_be_brought_is_named_with_its_symbol(
+    x86_kernel: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with PageStore.open(x86_kernel, ram="6MiB") as store:
+        array = store.map()
+        store.image.symbol_at(store.image.address_of(0))
+        with store.atomic():
+            with pytest.raises(WouldFault) as read:
+                store.read(0)
+            with pytest.raises(InAtomicSection) as raised:
+                array.mapping.prefetch(0, 9)
+        assert "+0x" in str(read.value)
+        assert str(raised.value).startswith(str(read.value).split(" cannot be read")[0])
+        assert raised.value.page_no == 0
+
+
+def test_in_an_atomic_section_nothing_waits_for_who_prefetches() -> None:
+    with opened() as store:
+        mapping = store.map().mapping
+        mapping.prefetch(5, 1)
+        with store.atomic():
+            with pytest.raises(InAtomicSection, match="page 5 .*cannot be brought in"):
+                mapping.prefetch(5, 1)
+            with pytest.raises(InAtomicSection, match="page 5 .*cannot be held"):
+                mapping.held(5, 1).__enter__()
+            with pytest.raises(InAtomicSection, match="page 5 .*cannot be detached"):
+                mapping.detach(5, 1)
+        mapping.detach(5, 1)
+
+
+def test_nor_does_who_holds_a_lock_that_page_ins_take() -> None:
+    with opened() as store:
+        mapping = store.map().mapping
+        lock = store.lock("swap map")
+        with store.pager(), lock:
+            pass
+        with lock:
+            for use in (mapping.prefetch, mapping.detach):
+                with pytest.raises(LockOrder, match="while lock 'swap map' is held"):
+                    use(5, 1)
+        mapping.detach(5, 1)
+
+
+def test_a_guard_names_the_first_page_since_any_was_open(corrupt: PageStore) -> None:
+    with corrupt as store:
+        array = store.map()
+        with pytest.raises(CorruptPage) as outer, array.mapping.guarded():
+            assert not array[3 * PAGE]
+            with pytest.raises(CorruptPage) as inner, array.mapping.guarded():
+                assert not array[700 * PAGE]
+            with array.mapping.guarded():
+                assert array[4 * PAGE] == FLAT[4 * PAGE]
+        assert (outer.value.page_no, inner.value.page_no) == (3, 3)
 
 
 def test_a_guard_over_the_whole_array(corrupt: PageStore) -> None:

@@ -160,7 +160,7 @@ assert len(seen) == 2, "the handler is Python's again"
     good(tmp_path, body)
 
 
-def test_touches_in_a_handler_of_another_signal(tmp_path: Path) -> None:
+def test_touches_by_pythons_handler_of_another_signal(tmp_path: Path) -> None:
     body = """
 array = opened().map(service=service)
 seen, ats = [], np.random.default_rng(1).integers(0, FLAT.size, 10**6)

@@ -85,11 +85,18 @@ void pgs_map_stats(pgs_map *map, struct pgs_map_stats *stats_ret);
 
 /* Brings pages and maps them, so that touching them does not fault until they leave, and are
  * detached; pinned ones are not. `writes`: nor does writing them. Errors: PGS_E_RANGE,
- * PGS_E_INVALID (it is read-only), and as pgs_page_in. */
-int pgs_map_prefetch(pgs_map *map, uint64_t first_page_no, uint64_t page_count, uint32_t writes);
+ * PGS_E_INVALID (it is read-only), PGS_E_ATOMIC, and as reading the page; *page_no_ret is the
+ * first page that could not be had. It may be NULL.
+ * This and pgs_map_detach may wait for another thread's page-in, also where all pages are there: in
+ * an atomic section they are PGS_E_ATOMIC at once, and PGS_E_LOCK_ORDER with a lock that page-ins
+ * take. */
+int pgs_map_prefetch(pgs_map *map, uint64_t first_page_no, uint64_t page_count, uint32_t writes,
+                     uint64_t *page_no_ret);
 
 /* Takes the mapping of a run of pages away, whole; touches build it again. The pages stay
- * where they are. */
+ * where they are. That of pinned pages stays, but a flush, a fork, and the end of a guard under
+ * which a page had read as zeros take it away. Errors: PGS_E_RANGE, PGS_E_ATOMIC,
+ * PGS_E_LOCK_ORDER. */
 int pgs_map_detach(pgs_map *map, uint64_t first_page_no, uint64_t page_count);
 
 /* While a guard is open, a touch that cannot be served reads zeros, and what it writes
