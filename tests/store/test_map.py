@@ -9,7 +9,6 @@ import re
 import threading
 import weakref
 from collections.abc import Callable
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -534,6 +533,15 @@ def test_a_guard_names_object_page_and_cause(corrupt: PageStore, service: str) -
         assert array.mapping.stats().failures >= 2
 
 
+def bring(array: MappedArray, how: str, first: int, count: int) -> None:
+    mapping = array.mapping
+    if how == "prefetch":
+        mapping.prefetch(first, count)
+        return
+    with mapping.held(first, count) if how == "held" else mapping.guarded():
+        np.add.reduce(array[first * PAGE : (first + count) * PAGE])
+
+
 @pytest.mark.parametrize(("first", "count", "damaged"), [(0, 20, 3), (3, 1, 3), (650, 100, 700)])
 @pytest.mark.parametrize("how", ["prefetch", "held", "guarded"])
 def test_what_cannot_be_brought_raises_as_reading_the_page(
@@ -541,17 +549,10 @@ def test_what_cannot_be_brought_raises_as_reading_the_page(
 ) -> None:
     with corrupt as store:
         array = store.map()
-        mapping = array.mapping
         with pytest.raises(CorruptPage) as read:
             store.read(damaged)
-        with pytest.raises(CorruptPage) as raised, ExitStack() as stack:
-            if how == "prefetch":
-                mapping.prefetch(first, count)
-            elif how == "held":
-                stack.enter_context(mapping.held(first, count))
-            else:
-                stack.enter_context(mapping.guarded())
-                np.add.reduce(array[first * PAGE : (first + count) * PAGE])
+        with pytest.raises(CorruptPage) as raised:
+            bring(array, how, first, count)
         assert raised.value.page_no == read.value.page_no == damaged
         page, cause = str(read.value).split(" cannot be read: ")
         assert str(raised.value).startswith(f"{page} of ")
@@ -564,7 +565,8 @@ def test_a_page_that_cannot_be_brought_is_named_with_its_symbol(
 ) -> None:
     with PageStore.open(x86_kernel, ram="6MiB") as store:
         array = store.map()
-        store.image.symbol_at(store.image.address_of(0))
+        assert isinstance(store.image, Image)
+        store.image.symbol_at(store.image.address_of(0))  # symbols are at hand from now on
         with store.atomic():
             with pytest.raises(WouldFault) as read:
                 store.read(0)
@@ -580,11 +582,11 @@ def test_in_an_atomic_section_nothing_waits_for_who_prefetches() -> None:
         mapping = store.map().mapping
         mapping.prefetch(5, 1)
         with store.atomic():
-            with pytest.raises(InAtomicSection, match="page 5 .*cannot be brought in"):
+            with pytest.raises(InAtomicSection, match=r"page 5 .*cannot be brought in"):
                 mapping.prefetch(5, 1)
-            with pytest.raises(InAtomicSection, match="page 5 .*cannot be held"):
+            with pytest.raises(InAtomicSection, match=r"page 5 .*cannot be held"):
                 mapping.held(5, 1).__enter__()
-            with pytest.raises(InAtomicSection, match="page 5 .*cannot be detached"):
+            with pytest.raises(InAtomicSection, match=r"page 5 .*cannot be detached"):
                 mapping.detach(5, 1)
         mapping.detach(5, 1)
 
@@ -605,13 +607,39 @@ def test_nor_does_who_holds_a_lock_that_page_ins_take() -> None:
 def test_a_guard_names_the_first_page_since_any_was_open(corrupt: PageStore) -> None:
     with corrupt as store:
         array = store.map()
-        with pytest.raises(CorruptPage) as outer, array.mapping.guarded():
-            assert not array[3 * PAGE]
-            with pytest.raises(CorruptPage) as inner, array.mapping.guarded():
-                assert not array[700 * PAGE]
+        inner: list[int | None] = []
+
+        def touch_in_two() -> None:
             with array.mapping.guarded():
-                assert array[4 * PAGE] == FLAT[4 * PAGE]
-        assert (outer.value.page_no, inner.value.page_no) == (3, 3)
+                assert not array[3 * PAGE]
+                with pytest.raises(CorruptPage) as raised, array.mapping.guarded():
+                    assert not array[700 * PAGE]
+                inner.append(raised.value.page_no)
+                with array.mapping.guarded():
+                    assert array[4 * PAGE] == FLAT[4 * PAGE]
+
+        with pytest.raises(CorruptPage) as outer:
+            touch_in_two()
+        assert [*inner, outer.value.page_no] == [3, 3]
+
+
+def test_a_thread_without_a_guard_reads_zeros_under_anothers(corrupt: PageStore) -> None:
+    with corrupt as store:
+        array = store.map()
+        seen: list[int] = []
+
+        def touch() -> None:
+            seen.append(int(array[3 * PAGE : 4 * PAGE].sum()))
+
+        def let_another_touch() -> None:
+            with array.mapping.guarded():
+                thread = threading.Thread(target=touch)
+                thread.start()
+                thread.join()
+
+        with pytest.raises(CorruptPage, match="page 3 "):
+            let_another_touch()
+        assert seen == [0]
 
 
 def test_a_guard_over_the_whole_array(corrupt: PageStore) -> None:

@@ -8,6 +8,10 @@
  * pgs_map_stats says that these are served too: pgs_map_prefetch, and a pin, come
  * before. A child process does not have the range.
  *
+ * To serve a touch takes locks and memory. So the handler of a signal must not touch a range if
+ * it may run while its thread is in a call of the store: the touch fails (PGS_E_REENTRY in a
+ * function of a backing), or waits for what its own thread holds.
+ *
  * Plain declarations only: the Python binding reads this file without its
  * '#' lines.
  */
@@ -100,8 +104,10 @@ int pgs_map_prefetch(pgs_map *map, uint64_t first_page_no, uint64_t page_count, 
 int pgs_map_detach(pgs_map *map, uint64_t first_page_no, uint64_t page_count);
 
 /* While a guard is open, a touch that cannot be served reads zeros, and what it writes
- * is lost, until the last guard ends. pgs_map_guard_end gives an error where there was one since
- * this guard began: the first since any was open, and its page. Without a guard it is a
+ * is lost, until the last guard ends. That is so for any thread: one without a guard of its own may
+ * read zeros, and is not told. pgs_map_guard_end gives an error where there was one since
+ * this guard began: the first since any was open, and its page, which may be another guard's
+ * where they overlap. Without a guard it is a
  * SIGBUS, and a line on standard error; and under one where nothing can take the page's place: a
  * write to one that is shared and pinned, when there is no RAM for another; a page that another
  * thread moves for twice wait_ms. */
