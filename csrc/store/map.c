@@ -341,11 +341,10 @@ void pgs_map_stats(pgs_map *map, struct pgs_map_stats *stats_ret)
 
 static int prefetch_page(struct pgs_map *map, uint64_t page_no, bool writes)
 {
-    int error = PGS_OK;
-    /* Who takes mappings away is done with this one, or sees that it is pinned. */
+    /* Who takes mappings away is done with this one, or sees that it is pinned. Its bit may say
+     * more than is so: a touch that came meanwhile may have set it. */
     pthread_mutex_lock(&map->detach_lock);
-    if (writes || !(atomic_load(&map->attached[page_no / 64]) & map_bit(page_no)))
-        error = map_serve(map, page_no, writes);
+    int error = map_serve(map, page_no, writes);
     pthread_mutex_unlock(&map->detach_lock);
     return error;
 }
