@@ -29,6 +29,11 @@ unsigned home_forks(void)
     return atomic_load_explicit(&forks, memory_order_relaxed);
 }
 
+bool home_is_here(unsigned forks)
+{
+    return forks == home_forks();
+}
+
 static int open_file(struct home *home)
 {
     home->fd = memfd_create("pagestep", MFD_CLOEXEC);
@@ -64,8 +69,7 @@ void home_free(struct home *home)
 {
     if (!home)
         return;
-    /* In a child process something else may be at these addresses. */
-    if (home->bytes && home->forks == home_forks())
+    if (home->bytes && home_is_here(home->forks))
         munmap(home->bytes, home->size);
     if (home->fd >= 0)
         close(home->fd);

@@ -8,6 +8,7 @@
 #ifndef PGS_HOME_H
 #define PGS_HOME_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 struct home {
@@ -24,8 +25,11 @@ void home_free(struct home *home); /* NULL is accepted */
 /* Gives the RAM of these bytes back; no mapping shows them any more. */
 void home_drop(const struct home *home, size_t offset, size_t size);
 
-/* How often this process, or those before it, have been forked off others: a home of
- * another count is not in this process. */
+/* How often this process, or those before it, have been forked off others. */
 unsigned home_forks(void);
+
+/* Whether what was made at that count is in this process. In a child process something else may be
+ * at its addresses, and its threads are not there. */
+bool home_is_here(unsigned forks);
 
 #endif

@@ -100,14 +100,14 @@ static int open_descriptors(struct range *range)
 static int map_home(struct range *range)
 {
     int access = range->writes == RANGE_READ_ONLY ? PROT_READ : PROT_READ | PROT_WRITE;
-    void *base = mmap(NULL, range->home->size, access, MAP_SHARED | MAP_NORESERVE,
+    void *base = mmap(NULL, range->size, access, MAP_SHARED | MAP_NORESERVE,
                       range->home->fd, 0);
     if (base == MAP_FAILED)
         return errno;
     range->base = base;
-    madvise(base, range->home->size, MADV_DONTFORK);
-    madvise(base, range->home->size, MADV_NOHUGEPAGE);
-    return uffd_register(range->fd, base, range->home->size, range->writes != RANGE_READ_ONLY);
+    madvise(base, range->size, MADV_DONTFORK);
+    madvise(base, range->size, MADV_NOHUGEPAGE);
+    return uffd_register(range->fd, base, range->size, range->writes != RANGE_READ_ONLY);
 }
 
 /* Since Linux 6.4. Where the mode is known it is EFAULT, or the page, that the home has from an
@@ -122,26 +122,25 @@ static bool can_mark_when_attached(const struct range *range, size_t page_size)
     return error != EINVAL;
 }
 
-/* In a child process something else may be at these addresses, and there is no thread. */
-static bool is_here(const struct range *range)
+static void close_all(struct range *range)
 {
-    return range->home->forks == home_forks();
-}
-
-static void close_descriptors(struct range *range)
-{
-    if (range->base && is_here(range))
-        munmap(range->base, range->home->size);
-    if (range->fd >= 0)
-        close(range->fd);
-    if (range->pagemap >= 0)
-        close(range->pagemap);
+    int *const descriptors[] = {&range->fd, &range->pagemap, &range->stop};
+    if (range->base && home_is_here(range->forks))
+        munmap(range->base, range->size);
+    range->base = NULL;
+    for (size_t i = 0; i < sizeof descriptors / sizeof *descriptors; i++) {
+        if (*descriptors[i] >= 0)
+            close(*descriptors[i]);
+        *descriptors[i] = -1;
+    }
 }
 
 int range_open(struct range *range, const struct home *home, enum range_service service,
                enum range_writes writes, const struct range_owner *owner)
 {
-    *range = (struct range){.home = home,
+    *range = (struct range){.size = home->size,
+                            .forks = home->forks,
+                            .home = home,
                             .owner = *owner,
                             .service = service,
                             .writes = writes,
@@ -161,18 +160,19 @@ int range_open(struct range *range, const struct home *home, enum range_service 
             ranges_remove(range);
     }
     if (error)
-        close_descriptors(range);
+        close_all(range);
     return error;
 }
 
 void range_close(struct range *range)
 {
-    if (is_here(range) && range->service == RANGE_SIGBUS)
+    bool here = home_is_here(range->forks);
+    if (here && range->service == RANGE_SIGBUS)
         serve_in_sigbus_end(range);
-    else if (is_here(range))
+    else if (here)
         serve_in_thread_end(range);
     ranges_remove(range);
-    close_descriptors(range);
+    close_all(range);
 }
 
 int range_install(const struct range *range, size_t offset, const void *bytes, size_t size,

@@ -38,7 +38,9 @@ struct range_owner {
 
 struct range {
     unsigned char *base;
-    const struct home *home;
+    size_t size;
+    unsigned forks;          /* home_forks() when it was opened */
+    const struct home *home; /* in a child process it may be gone before the range is */
     struct range_owner owner;
     enum range_service service;
     enum range_writes writes;
@@ -49,7 +51,7 @@ struct range {
     int stop; /* an eventfd that ends the thread */
 };
 
-/* What this process can have. `missing_ret`: what the kernel lacks, in words, or
+/* What this process can have. `missing`: what the kernel lacks, in words, or
  * NULL. */
 struct range_abilities {
     int error; /* errno: no userfaultfd at all */
@@ -61,7 +63,8 @@ void range_probe(struct range_abilities *abilities);
 int range_open(struct range *range, const struct home *home, enum range_service service,
                enum range_writes writes, const struct range_owner *owner);
 
-/* No thread may touch it any more. */
+/* No thread may touch it any more. In a child process only what that has of its own goes, and once:
+ * the range may be closed again there. */
 void range_close(struct range *range);
 
 /* Gives pages that are not there their bytes. `protect`: as its writes are known; *done_ret: so

@@ -38,7 +38,7 @@ void ranges_remove(struct range *range)
         if (!atomic_compare_exchange_strong(&rows[i].range, &expected, NULL))
             continue;
         /* A child process has the users of its parent's, but not their threads. */
-        while (range->home->forks == home_forks() && atomic_load(&rows[i].users))
+        while (home_is_here(range->forks) && atomic_load(&rows[i].users))
             sched_yield();
     }
 }
@@ -47,8 +47,7 @@ void ranges_remove(struct range *range)
 static bool overlaps(const struct range *range, uintptr_t address, size_t size)
 {
     uintptr_t base = (uintptr_t)range->base;
-    return range->home->forks == home_forks() && address < base + range->home->size &&
-           base < address + size;
+    return home_is_here(range->forks) && address < base + range->size && base < address + size;
 }
 
 static struct range *enter_any(uintptr_t address, size_t size, unsigned *row_ret)

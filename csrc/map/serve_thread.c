@@ -98,8 +98,6 @@ int serve_in_thread(struct range *range)
     pthread_sigmask(SIG_SETMASK, &all, &old);
     int error = pthread_create(&range->thread, NULL, serve_all, range);
     pthread_sigmask(SIG_SETMASK, &old, NULL);
-    if (error)
-        close(range->stop);
     return error;
 }
 
@@ -109,5 +107,4 @@ void serve_in_thread_end(struct range *range)
     while (write(range->stop, &one, sizeof one) < 0 && errno == EINTR)
         ;
     pthread_join(range->thread, NULL);
-    close(range->stop);
 }

@@ -51,8 +51,9 @@ uint64_t member_next(const struct member *member, uint64_t page_no, uint64_t end
     return page_no < end ? page_no : end;
 }
 
-/* Adds a leaf to the table. Of a family that was forked its slots are free; of another
- * they are those of the pages with the same numbers, `for_page` being one of them. */
+/* Adds a leaf to the table. Of a family that was forked its slots are free; of another, as long
+ * as `for_pages`, its member, has no references, they are those of the pages with the same
+ * numbers. */
 static int leaf_add(pgs_store *store, struct worker *worker, struct family *family,
                     uint64_t leaf_no, const struct member *for_pages)
 {

@@ -259,11 +259,6 @@ static void unlink_map(struct pgs_map *map)
     pthread_mutex_unlock(&maps->lock);
 }
 
-static bool is_ours(const struct pgs_map *map)
-{
-    return map->range.home->forks == home_forks();
-}
-
 static void close_map(struct pgs_map *map)
 {
     pgs_store *store = map->store;
@@ -279,12 +274,14 @@ static void close_map(struct pgs_map *map)
 
 void pgs_map_close(pgs_map *map)
 {
+    if (!map)
+        return;
     /* In a child process the pages are the parent's, and so are locks that may be held there for
      * ever: only what the process has of its own goes. */
-    if (map && !is_ours(map))
+    if (!home_is_here(map->range.forks)) {
         range_close(&map->range);
-    if (!map || !is_ours(map))
         return;
+    }
     pgs_store *store = map->store;
     pthread_mutex_lock(&store->object_lock);
     close_map(map);
@@ -293,8 +290,11 @@ void pgs_map_close(pgs_map *map)
 
 void maps_close(pgs_store *store)
 {
-    while (store->maps.first && is_ours(store->maps.first))
+    while (store->maps.first && home_is_here(store->maps.first->range.forks))
         close_map(store->maps.first);
+    /* In a child process a map keeps its memory: who has it may close it yet. */
+    for (struct pgs_map *map = store->maps.first; map; map = map->next)
+        range_close(&map->range);
 }
 
 void *pgs_map_address(const pgs_map *map)
@@ -331,7 +331,7 @@ void pgs_map_stats(pgs_map *map, struct pgs_map_stats *stats_ret)
         .ranges_dropped = map->ranges_dropped,
         .resident_bytes = resident_bytes(map),
     };
-    if (!is_ours(map))
+    if (!home_is_here(range->forks))
         return;
     stats_ret->around = ahead_start(&map->ahead);
     pthread_mutex_lock(&map->failures.lock);

@@ -51,7 +51,7 @@ int section_may_be(const pgs_store *store)
         return PGS_E_REENTRY;
     /* Pages in homes are not there in a child process. */
     if (atomic_load_explicit(&store->has_homes, memory_order_acquire) &&
-        store->forks != home_forks())
+        !home_is_here(store->forks))
         return PGS_E_FORKED;
     return PGS_OK;
 }

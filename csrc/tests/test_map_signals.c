@@ -4,6 +4,7 @@
  * another signal, and child processes. What must end at all is killed by SIGALRM if it does not.
  */
 #define _GNU_SOURCE
+#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -15,7 +16,7 @@
 #include "pagestep/discipline.h"
 
 enum { PAGE = 4096, PAGES = 300, BUDGET = 700000, ENDS_S = 60, CALLS_MAX = 100, ENDLESS = 3,
-       SIGNALS = 1000, PAUSE_US = 50, CHILDREN = 8 };
+       SIGNALS = 1000, PAUSE_US = 50, CHILDREN = 8, DESCRIPTORS_MAX = 256 };
 
 typedef void action(const struct way *way);
 
@@ -265,10 +266,60 @@ static void end_in_child(const struct way *way)
     pgs_store_close(of_child->fixture.store);
 }
 
+/* It has stores and maps of its own then, which may lie where the parent's were. */
 static void end_store_in_child(const struct way *way)
+{
+    struct fixture own;
+    pgs_store_close(of_child->fixture.store);
+    pgs_map *map = mapped(&own, way);
+    unsigned char page[PAGE];
+    for (uint64_t i = 0; i < PAGES; i++) {
+        CHECK_EQ(pgs_read(own.store, own.object, &i, 1, 0, page, NULL), PGS_OK);
+        CHECK_BYTES(page, fixture_shadow(&own, i), PAGE);
+        CHECK_BYTES((const void *)page_at(map, i), page, PAGE);
+    }
+    pgs_map_close(map);
+    fixture_close(&own);
+}
+
+static int open_descriptors(void)
+{
+    int count = 0;
+    for (int fd = 0; fd < DESCRIPTORS_MAX; fd++)
+        count += fcntl(fd, F_GETFD) >= 0;
+    return count;
+}
+
+static int descriptors_before;
+
+static void close_store_alone(const struct way *way)
 {
     (void)way;
     pgs_store_close(of_child->fixture.store);
+    CHECK_EQ(open_descriptors(), descriptors_before);
+}
+
+static void close_map_then_store(const struct way *way)
+{
+    (void)way;
+    pgs_map_close(of_child->map);
+    int others[] = {dup(0), dup(0), dup(0), dup(0)}; /* with the numbers of the map's */
+    pgs_store_close(of_child->fixture.store);
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+        CHECK_EQ(close(others[i]), 0);
+    CHECK_EQ(open_descriptors(), descriptors_before);
+}
+
+static void children_give_descriptors_back(const struct way *way)
+{
+    struct parent parent = {.way = way};
+    descriptors_before = open_descriptors();
+    parent.map = mapped(&parent.fixture, way);
+    of_child = &parent;
+    CHECK_EQ(in_child(close_store_alone, way), 0);
+    CHECK_EQ(in_child(close_map_then_store, way), 0);
+    pgs_map_close(parent.map);
+    fixture_close(&parent.fixture);
 }
 
 static void children_have_nothing_of_it(const struct way *way)
@@ -313,6 +364,7 @@ int main(void)
         if (HANDLERS_MAY_TOUCH)
             CHECK_EQ(in_child(touch_in_handlers, &ways[i]), 0);
         children_have_nothing_of_it(&ways[i]);
+        children_give_descriptors_back(&ways[i]);
     }
     return 0;
 }
