@@ -130,15 +130,16 @@ with open(path, "r+b") as file:
         assert ended.stderr.startswith(LINE if how == "touch" else "")
 
 
-def test_a_handler_that_mends_nothing_is_no_endless_loop(tmp_path: Path) -> None:
+@both
+def test_a_handler_that_mends_nothing_is_no_endless_loop(tmp_path: Path, service: str) -> None:
     body = """
 signal.signal(signal.SIGBUS, lambda *_: None)  # runs when the touch is over, which it never is
 store = damaged()
-array = store.map()
+array = store.map(service=service)
 assert array[9 * PAGE] == FLAT[9 * PAGE]
 array[5 * PAGE]
 """
-    ended = run(tmp_path, body)
+    ended = run(tmp_path, body, service)
     assert ended.returncode == -signal.SIGBUS
     assert 1 <= len(ended.stderr.splitlines()) <= 2
     assert ended.stderr.startswith(LINE)
