@@ -13,22 +13,22 @@ static struct row {
     _Atomic unsigned users;
 } rows[RANGES_MAX];
 static _Atomic unsigned rows_used; /* those from here on were never used */
-static pthread_mutex_t change_lock = PTHREAD_MUTEX_INITIALIZER;
 
+/* A child process may be forked at any moment, so no lock is taken; and it has users of rows that
+ * were the parent's threads, who never leave: no row of its own may have these. */
 int ranges_add(struct range *range)
 {
-    int error = EMFILE;
-    pthread_mutex_lock(&change_lock);
-    for (unsigned i = 0; i < RANGES_MAX && error; i++) {
-        if (atomic_load(&rows[i].range))
+    for (unsigned i = 0; i < RANGES_MAX; i++) {
+        struct range *none = NULL;
+        if (atomic_load(&rows[i].users) ||
+            !atomic_compare_exchange_strong(&rows[i].range, &none, range))
             continue;
-        atomic_store(&rows[i].range, range);
-        if (i >= atomic_load(&rows_used))
-            atomic_store(&rows_used, i + 1);
-        error = 0;
+        unsigned used = atomic_load(&rows_used);
+        while (used <= i && !atomic_compare_exchange_strong(&rows_used, &used, i + 1))
+            ;
+        return 0;
     }
-    pthread_mutex_unlock(&change_lock);
-    return error;
+    return EMFILE;
 }
 
 void ranges_remove(struct range *range)

@@ -12,6 +12,7 @@
 #include "map/serve.h"
 
 static pthread_mutex_t install_lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_once_t fork_once = PTHREAD_ONCE_INIT;
 static unsigned users; /* ranges that need the handler */
 /* Whose handler was there: at first, and when this one was last put over others. These
  * may call this one in turn: then it is the first one's. */
@@ -142,9 +143,26 @@ static void uninstall(void)
         below = sigaction(SIGBUS, &latest, NULL) || !same(&latest, &first);
 }
 
+static void before_fork(void)
+{
+    pthread_mutex_lock(&install_lock);
+}
+
+static void after_fork(void)
+{
+    pthread_mutex_unlock(&install_lock);
+}
+
+/* A child process may have maps of its own: nobody who is not there may have the lock. */
+static void watch_forks(void)
+{
+    pthread_atfork(before_fork, after_fork, after_fork);
+}
+
 int serve_in_sigbus(struct range *range)
 {
     (void)range;
+    pthread_once(&fork_once, watch_forks);
     pthread_mutex_lock(&install_lock);
     int error = install();
     users += !error;
