@@ -39,7 +39,7 @@ def open_map(
     item = _item_of(host, dtype)
     if service not in tuple(_SERVICES):
         raise InvalidArgument(f"service is {service!r}: it is one of {', '.join(_SERVICES)}")
-    if not 1 <= around <= _AROUND_MAX:
+    if around not in range(1, _AROUND_MAX + 1):
         raise InvalidArgument(f"around is {around!r}: a fault brings 1 to {_AROUND_MAX} pages")
     params = ffi.new("struct pgs_map_params *")
     params.struct_size = ffi.sizeof("struct pgs_map_params")
@@ -64,7 +64,8 @@ def _item_of(host: MapHost, dtype: npt.DTypeLike) -> np.dtype[Any]:
     size = host.page_count * host.page_size
     if item.hasobject or not item.itemsize or size % item.itemsize:
         raise InvalidArgument(
-            f"dtype {item}: a map is of plain values, so many that they are {size} bytes in all"
+            f"dtype {item!r} does not fit: a map is of plain values (no objects), whose size "
+            f"divides its {size} bytes"
         )
     return item
 

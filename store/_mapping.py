@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import operator
 import sys
 import weakref
 from collections.abc import Callable, Generator
@@ -150,13 +151,19 @@ class Mapping(Closing):
         return handle
 
     def _run(self, first_page: int, count: int | None) -> range:
-        stop = self.page_count if count is None else first_page + count
-        if not 0 <= first_page <= stop <= self.page_count:
+        try:
+            first = operator.index(first_page)
+            number = self.page_count - first if count is None else operator.index(count)
+        except TypeError:
+            raise InvalidArgument(
+                f"first_page is {first_page!r} and count {count!r}: they are whole numbers"
+            ) from None
+        if first < 0 or number < 0 or first + number > self.page_count:
             raise NoSuchPage(
-                f"pages {first_page} to {stop - 1} of {self._host.name} do not all exist: there "
+                f"{number} pages of {self._host.name} from {first} on do not all exist: there "
                 f"are {self.page_count}"
             )
-        return range(first_page, stop)
+        return range(first, first + number)
 
     def prefetch(
         self, first_page: int = 0, count: int | None = None, *, write: bool = False

@@ -330,8 +330,10 @@ def test_its_statistics_are_plain_values() -> None:
         ({"service": "magic"}, "service is 'magic': it is one of auto, sigbus, thread"),
         ({"around": 0}, "1 to 16"),
         ({"around": 17}, "1 to 16"),
+        ({"around": "8"}, "1 to 16"),
+        ({"around": None}, "1 to 16"),
         ({"dtype": object}, "plain values"),
-        ({"dtype": "V4099"}, "6144000 bytes in all"),
+        ({"dtype": "V4099"}, "divides its 6144000 bytes"),
     ],
 )
 def test_arguments_out_of_range(how: dict[str, Any], said: str) -> None:
