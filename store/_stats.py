@@ -58,7 +58,9 @@ class Stats:
             before all pages.
         shared_bytes: RAM of pages that several forks have, each counted once.
         private_bytes: RAM of all other pages.
-        dirty_pages: Pages whose bytes their backing may not have.
+        dirty_pages: Pages whose bytes their backing may not have. Of a map whose writes the kernel
+            notes (``MapStats.writes``), those written are counted only from when the map is next
+            looked at: when they leave, by ``flush``, ``detach``, or its end.
         pinned_pages: Pages that cannot leave their frame.
         reads: Pages read.
         writes: Pages written.
