@@ -101,7 +101,7 @@ class PressureStats:
         grows: How often it gave some back.
         refusals: How often the store could not go as far down as it should.
         budget_bytes: The budget as it was left.
-        budget_bytes_min: The least that it ever was.
+        budget_bytes_min: The least that it was at any look, whoever made it so.
         most_bytes: The budget that is given back at last.
         least_bytes: The budget that it does not go below.
         alive: Whether it still watches: not after the store was closed, or its last file lost.
@@ -139,7 +139,7 @@ class PressureWatcher(Closing):
         store: PageStore,
         *,
         least: int | str | None = None,
-        watch: Sequence[str | os.PathLike[str]] | None = None,
+        watch: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None,
         threshold: float = 0.15,
         interval_s: float = WINDOW_S,
         calm_s: float = 10.0,
@@ -150,8 +150,8 @@ class PressureWatcher(Closing):
             store: The store; only weakly held.
             least: The budget is never made smaller than this: bytes, or text such as
                 ``"8MiB"``. None: a quarter of the budget.
-            watch: Files in the format of /proc/pressure/memory, or folders of cgroups of
-                version 2. None: the whole system, and this process's cgroup.
+            watch: A file in the format of /proc/pressure/memory, or the folder of a cgroup of
+                version 2; or several of them. None: the whole system, and this process's cgroup.
             threshold: From which share of the time on, in which some task stalls for memory,
                 there is pressure: above 0, at most 1.
             interval_s: Seconds between looks where the kernel wakes nobody, and at least those
@@ -163,6 +163,11 @@ class PressureWatcher(Closing):
             InvalidArgument: An argument is out of range.
             Closed: The store is closed.
         """
+        given: object = store  # it may be what no type allows
+        if not isinstance(given, PageStore):
+            raise InvalidArgument(
+                f"a {type(given).__name__} was given: a watcher is for an open PageStore"
+            )
         if not 0 < threshold <= 1:
             raise InvalidArgument(f"threshold={threshold}: a share above 0, and at most 1")
         if not 0 < interval_s <= 3600 or not 0 <= calm_s <= 86400:
@@ -174,10 +179,9 @@ class PressureWatcher(Closing):
         floor = budget // 4 if least is None else parse_size(least, "least")
         if not 0 < floor <= budget:
             raise InvalidArgument(f"least={least}: above 0, and at most the budget of {budget}")
-        paths = default_files() if watch is None else [Path(path) for path in watch]
         self._interval_s = interval_s
         self._store = weakref.ref(store)
-        self._gauge = Gauge(paths, threshold)
+        self._gauge = Gauge(_paths_of(watch), threshold)
         self._law = PressureLaw(budget, floor, calm_looks=int(calm_s / interval_s))
         self._budget = budget
         self._refused = 0  # bytes that the store could not go down to in this spell of pressure
@@ -256,9 +260,7 @@ class PressureWatcher(Closing):
         """Somebody else has set the budget: that is the one to go back to from now on."""
         self._law = replace(self._law, most=budget, least=min(self._law.least, budget))
         self._budget = budget
-        self._stats = replace(
-            self._stats, budget_bytes=budget, most_bytes=budget, least_bytes=self._law.least
-        )
+        self._stats = replace(self._left_at(budget), most_bytes=budget, least_bytes=self._law.least)
         self._tell("followed", share, "set_ram")
 
     def _shrink(self, store: PageStore, wanted: int, share: float, cause: str) -> None:
@@ -284,8 +286,7 @@ class PressureWatcher(Closing):
         store.set_ram(budget)
         self._budget = budget
         self._count(shrinks=int(kind == "shrank"), grows=int(kind == "grew"))
-        least = min(self._stats.budget_bytes_min, budget)
-        self._stats = replace(self._stats, budget_bytes=budget, budget_bytes_min=least)
+        self._stats = self._left_at(budget)
         self._tell(kind, share, cause)
 
     # -- keeping account ----------------------------------------------------------------
@@ -294,6 +295,10 @@ class PressureWatcher(Closing):
         event = PressureEvent(kind, time.monotonic(), self._budget, share, cause)
         with self._events_lock:
             self._events.append(event)
+
+    def _left_at(self, budget: int) -> PressureStats:
+        least = min(self._stats.budget_bytes_min, budget)
+        return replace(self._stats, budget_bytes=budget, budget_bytes_min=least)
 
     def _count(
         self, looks: int = 0, pressed: int = 0, shrinks: int = 0, grows: int = 0, refusals: int = 0
@@ -315,3 +320,12 @@ class PressureWatcher(Closing):
             watched=tuple(str(file.path) for file in files),
             triggered=tuple(str(file.path) for file in files if file.triggers),
         )
+
+
+def _paths_of(
+    watch: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None,
+) -> list[Path]:
+    if watch is None:
+        return default_files()
+    # A text is a sequence too: of letters, none of which is meant.
+    return [Path(each) for each in ([watch] if isinstance(watch, str | os.PathLike) else watch)]

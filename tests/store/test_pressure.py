@@ -289,6 +289,28 @@ def test_a_budget_set_by_somebody_else_is_the_one_to_go_back_to(
     assert store.stats().budget_bytes == 2 << 20
 
 
+def test_the_least_that_it_was_counts_whoever_made_it_so(store: PageStore, script: Script) -> None:
+    with watcher(store, script) as watching:
+        store.set_ram("2MiB")
+        until(lambda: "followed" in kinds(watching))
+        assert watching.stats().budget_bytes_min == watching.stats().budget_bytes == 2 << 20
+
+
+# -- what it is given ---------------------------------------------------------------------
+
+
+def test_one_file_needs_no_list(store: PageStore, script: Script) -> None:
+    for path in (script.path, str(script.path), (script.path,)):
+        with PressureWatcher(store, watch=path) as watching:
+            assert watching.stats().watched == (str(script.path),)
+
+
+@pytest.mark.parametrize("wrong", [None, PAGES])
+def test_what_is_no_store_is_refused(wrong: object) -> None:
+    with pytest.raises(InvalidArgument, match="a watcher is for an open PageStore"):
+        PressureWatcher(wrong)  # type: ignore[arg-type] # the mistake is the test
+
+
 # -- how it ends --------------------------------------------------------------------------
 
 
