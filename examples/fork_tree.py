@@ -4,7 +4,8 @@
 A simulated machine has 1 MiB of memory and reads one bit of input at each step. From every
 state both inputs are tried, so there are 2, 4, 8, ... machines, each with its whole memory.
 
-Run it: python examples/fork_tree.py [STEPS]
+    python examples/fork_tree.py        # 9 steps: 1,023 machines
+    python examples/fork_tree.py 6
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ from __future__ import annotations
 import sys
 import zlib
 
-from pagestep import Anonymous, PageStore, show_size
+import click
+
+from pagestep import Anonymous, PageStepError, PageStore, show_size
 
 PAGES = 256
 
@@ -32,7 +35,7 @@ def boot(store: PageStore) -> Anonymous:
     return memory
 
 
-def main(steps: int = 9) -> None:
+def explore(steps: int) -> None:
     """Explore, and go back to one of the states."""
     with PageStore.open(ram="6MiB") as store:
         machines = {"": boot(store)}
@@ -64,5 +67,16 @@ def main(steps: int = 9) -> None:
         print(f"with all others closed it takes {show_size(found.stats().private_bytes)}")
 
 
+@click.command()
+@click.argument("steps", type=click.IntRange(0, 16), default=9)
+def main(steps: int) -> None:
+    """Explore all that a machine can do in STEPS steps, 9 unless given."""
+    try:
+        explore(steps)
+    except PageStepError as error:
+        click.echo(f"fork_tree: {error}", err=True)
+        sys.exit(2)
+
+
 if __name__ == "__main__":
-    main(*(int(argument) for argument in sys.argv[1:2]))
+    main()

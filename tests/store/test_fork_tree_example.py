@@ -23,3 +23,20 @@ def test_it_explores_and_goes_back() -> None:
     assert taken
     assert float(taken[1]) < 6
     assert re.search(r"input [01]{6} leads to the same memory again: yes\n", found.stdout)
+
+
+def test_it_says_how_it_is_called() -> None:
+    found = subprocess.run(
+        [sys.executable, str(EXAMPLE), "--help"], capture_output=True, text=True, check=True
+    )
+    assert found.stdout.startswith("Usage: fork_tree.py [OPTIONS] [STEPS]")
+
+
+def test_steps_that_are_no_number_are_refused_in_one_line() -> None:
+    for wrong in ("many", "-1", "17"):
+        found = subprocess.run(
+            [sys.executable, str(EXAMPLE), "--", wrong], capture_output=True, text=True, check=False
+        )
+        assert found.returncode == 2
+        assert "Traceback" not in found.stderr
+        assert wrong in found.stderr
