@@ -19,15 +19,24 @@ _TRUE = {"1": True, "yes": True, "true": True, "0": False, "no": False, "false":
 
 
 class Options:
-    """The options of one URL, each read once by who knows what it means."""
+    """The options of one URL, each read once by who knows what it means.
 
-    def __init__(self, url: SplitResult, known: Iterable[str] | None) -> None:
+    Attributes:
+        url: The URL for messages, without a password.
+    """
+
+    def __init__(self, text: str, url: SplitResult, known: Iterable[str] | None) -> None:
         """Take a URL's options; those that are not known here are all right where it is None.
+
+        Args:
+            text: The URL as it was given.
+            url: The same, in parts.
+            known: What there is beside the options of every scheme.
 
         Raises:
             InvalidArgument: One is not known to this scheme, or is given twice.
         """
-        self.url = shown_url(url)
+        self.url = shown_url(text)
         names = sorted({*(known or ()), *COMMON})
         self._given: dict[str, str] = {}
         for name, value in parse_qsl(url.query, keep_blank_values=True):

@@ -33,6 +33,9 @@ __all__ = [
 SWAP_OPTIONS = ("size", "replace", "buffered")
 RAM_OPTIONS = ("size",)
 _HEADER_BYTES = 4096
+_UNIT_BYTES_MAX = 4096  # these three: docs/SWAP.md
+_RECORD_HEADER_BYTES = 40
+_RECORDS_MIN = 4  # of the largest size: fewer are refused
 _RECORD_EXTRA = 512  # what a record may take beside its page, rounded up
 _SPARE_PAGES = 16  # for records on their way, and those that older ones wait for
 _EIGHTH = 8
@@ -93,11 +96,11 @@ def open_ram(url: SplitResult, options: Options, backed: Backed) -> Any:
         InvalidArgument: The URL names a place.
     """
     if url.netloc or url.path:
-        raise InvalidArgument(f"{url.geturl()}: RAM has no name; write ram: and options")
+        raise InvalidArgument(f"{options.url}: RAM has no name; write ram: and options")
     most = backed.page_count * (backed.page_size + _RECORD_EXTRA)
     blobs = ffi.new("struct pgs_blobs *")
     code = lib.pgs_blobs_ram(backed.page_count, backed.page_size, options.size("size", most), blobs)
-    check(code, f"{url.geturl()} cannot be opened")
+    check(code, f"{options.url} cannot be opened")
     return blobs
 
 
@@ -111,7 +114,7 @@ def open_swap(url: SplitResult, options: Options, backed: Backed) -> Any:
         InvalidArgument: The URL has no path of a file of this machine.
         StoreIOError: It cannot be opened.
     """
-    path = _path_of(url)
+    path = _path_of(url, options)
     spare = backed.page_count // _EIGHTH + _SPARE_PAGES
     ample = _HEADER_BYTES + (backed.page_count + spare) * (backed.page_size + _RECORD_EXTRA)
     size = options.size("size", ample)
@@ -120,16 +123,22 @@ def open_swap(url: SplitResult, options: Options, backed: Backed) -> Any:
         | (lib.PGS_SWAP_BUFFERED if options.flag("buffered") else 0)
         | (lib.PGS_SWAP_TEMPORARY if backed.temporary else 0)
     )
-    if backed.temporary and path.is_dir():
-        return open_nameless(path, size, flags, backed)
-    was_there = path.exists()
     blobs = ffi.new("struct pgs_blobs *")
     info = ffi.new("struct pgs_swap_info *")
     shape = swap_shape(backed)
     try:
-        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        # Only to look at what is in a folder that is closed to us fails as well.
+        is_folder = path.is_dir()
+        was_there = path.exists()
+        file = (
+            -1
+            if backed.temporary and is_folder
+            else os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        )
     except OSError as error:
         raise StoreIOError(f"{path} cannot be opened as a swap file: {error.strerror}") from error
+    if file < 0:
+        return open_nameless(path, size, flags, backed)
     try:
         code = lib.pgs_blobs_swap(file, shape, size, flags, blobs, info)
     finally:
@@ -172,11 +181,11 @@ def open_nameless(
     return blobs
 
 
-def _path_of(url: SplitResult) -> Path:
+def _path_of(url: SplitResult, options: Options) -> Path:
     path = unquote(url.path)
     if url.netloc not in ("", "localhost") or not path.startswith("/") or "\0" in path:
         raise InvalidArgument(
-            f"{url.geturl()!r} names no file of this machine: write {url.scheme}:///path/of/file"
+            f"{options.url!r} names no file of this machine: write {url.scheme}:///path/of/file"
         )
     return Path(path)
 
@@ -213,12 +222,25 @@ def _difference(wanted: Any, found: Any) -> str:
     return "its pages are another image's, or another memory's"
 
 
+def _least_of(page_size: int) -> int:
+    """Return how many bytes are enough for a swap file, however large its units are."""
+    unit = _UNIT_BYTES_MAX
+    record = page_size + lib.PGS_BLOB_EXTRA_MAX + _RECORD_HEADER_BYTES
+    return _HEADER_BYTES + _RECORDS_MIN * (-(-record // unit) * unit)
+
+
 def _refusal(code: int, path: Path, size: int, shape: Any, info: Any) -> Exception:
     anew = "add replace=1 to its URL to make it anew, which loses what is in it"
     if code == lib.PGS_E_FULL:
+        least = _least_of(int(shape.page_size))
+        if size < least:
+            return BackingFull(
+                f"{path}: a swap file of {show_size(size)} is too small for a few pages of "
+                f"{show_size(int(shape.page_size))}: give size={least // 1024}KiB or more"
+            )
         return BackingFull(
-            f"{path}: the disk has no room for a swap file of {show_size(size)}, or that is too "
-            "small for a few pages; free some, or give another size="
+            f"{path}: the disk has no room for a swap file of {show_size(size)}; free some, or "
+            "give another size="
         )
     if code == lib.PGS_E_SWAP_FOREIGN:
         return BadSwap(f"{path} is no swap file, and was left alone; name another, or {anew}")

@@ -76,7 +76,7 @@ def open_backing_url(url: str, backed: Backed, base: Any = None) -> Any:
     """
     parts = _split(url)
     opener, known = _SCHEMES[parts.scheme]
-    options = Options(parts, known)
+    options = Options(url, parts, known)
     params = _params(options, backed)
     blobs = opener(parts, options, backed)
     backing = ffi.new("struct pgs_backing *")
@@ -101,11 +101,11 @@ def _split(url: str) -> SplitResult:
         raise InvalidArgument(f"{url!r} is no URL: {error}") from None
     if parts.scheme not in _SCHEMES:
         raise InvalidArgument(
-            f"{shown_url(parts)!r}: there is no backing of scheme {parts.scheme!r}: there are "
+            f"{shown_url(url)!r}: there is no backing of scheme {parts.scheme!r}: there are "
             f"{', '.join(f'{scheme}:' for scheme in _SCHEMES)}"
         )
     if parts.fragment:
-        raise InvalidArgument(f"{shown_url(parts)!r} has a fragment; write # in a name as %23")
+        raise InvalidArgument(f"{shown_url(url)!r} has a fragment; write # in a name as %23")
     return parts
 
 

@@ -7,7 +7,7 @@ import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import SplitResult, parse_qsl, urlsplit, urlunsplit
+from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from pagestep.codecs.errors import InvalidArgument, Unsupported
 from pagestep.store._size import parse_size
@@ -20,11 +20,15 @@ __all__ = ["StoreUrl", "open_url", "parse_url", "shown_url"]
 _RAM_SIZE = "1GiB"
 
 
-def shown_url(parts: SplitResult) -> str:
-    """Return a URL without its password, for messages."""
-    user, at, host = parts.netloc.rpartition("@")
-    netloc = f"{user.partition(':')[0]}{at}{host}"
-    return urlunsplit(parts._replace(netloc=netloc))
+def shown_url(url: str) -> str:
+    """Return a URL as it was written, but without its password, for messages.
+
+    >>> shown_url("redis://me:secret@host/0")
+    'redis://me@host/0'
+    """
+    netloc = urlsplit(url).netloc
+    user, at, host = netloc.rpartition("@")
+    return url.replace(f"//{netloc}", f"//{user.partition(':')[0]}{at}{host}", 1)
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,7 @@ class StoreUrl:
     @property
     def shown(self) -> str:
         """The URL without a password, for messages."""
-        return shown_url(self.parts)
+        return shown_url(self.text)
 
     def only(self, *known: str) -> dict[str, str]:
         """Return the options.

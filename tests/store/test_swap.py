@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -172,7 +173,7 @@ def test_files_of_others_are_left_alone(tmp_path: Path) -> None:
     [
         ("http://host/pages", "no backing of scheme 'http': there are file:, swap:, ram:"),
         ("pages.swap", "no backing of scheme ''"),
-        ("file:pages", "write file:///path/of/file"),
+        ("file:pages", "^'file:pages' names no file of this machine: write file:///path/of/file"),
         ("file://host/pages", "no file of this machine"),
         ("file:///tmp/a#b", "%23"),
         ("file:///tmp/a?sise=3MiB", "no option 'sise': file: takes ahead, buffer, buffered, rep"),
@@ -199,6 +200,7 @@ def test_bad_urls(url: str, match: str) -> None:
         "redis+cluster://user:secret@host/?namespace=a&namespace=b",
         "rodis://user:secret@host/0",
         "redis://user:secret@host/0#a",
+        "file://user:secret@host/pages",
     ],
 )
 def test_messages_name_no_password(url: str) -> None:
@@ -210,14 +212,35 @@ def test_messages_name_no_password(url: str) -> None:
 def test_files_that_cannot_be_made(tmp_path: Path) -> None:
     with pytest.raises(StoreIOError, match="cannot be opened as a swap file: No such file"):
         opened(url_of(tmp_path / "nowhere" / "pages"))
-    with pytest.raises(BackingFull, match="too small for a few pages"):
-        opened(url_of(tmp_path / "tiny", "?size=10000"))
-    assert not (tmp_path / "tiny").exists()
+    for size in ("0", "10000"):
+        with pytest.raises(
+            BackingFull, match="too small for a few pages of 4 KiB: give size=36KiB"
+        ):
+            opened(url_of(tmp_path / "tiny", f"?size={size}"))
+        assert not (tmp_path / "tiny").exists()
+    opened(url_of(tmp_path / "tiny", "?size=36KiB")).close()
+    with pytest.raises(StoreIOError, match="x cannot be opened as a swap file: File name too long"):
+        opened(url_of(tmp_path / ("x" * 300)))
     with pytest.raises(BackingFull, match="no room for a swap file of"):
         opened(url_of(tmp_path / "huge", "?size=8000000TiB"))
     assert not (tmp_path / "huge").exists()
     with pytest.raises(InvalidArgument, match="either scratch= or swap="):
         PageStore.open(IMAGE, swap="ram:", scratch=True)
+
+
+def test_a_folder_that_is_closed_to_us(tmp_path: Path) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0)
+    user = os.geteuid()
+    with PageStore.open(ram=RAM) as store:
+        if user == 0:  # who may do anything; so become nobody, who may not even come here
+            os.seteuid(65534)
+        try:
+            for way in (opened, lambda url: store.anonymous(4, swap=url)):
+                with pytest.raises(StoreIOError, match=r"closed/a cannot be opened .*denied"):
+                    way(url_of(closed / "a"))
+        finally:
+            os.seteuid(user)
 
 
 def test_a_damaged_record_is_never_handed_out(tmp_path: Path) -> None:
