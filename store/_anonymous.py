@@ -16,10 +16,12 @@ import numpy.typing as npt
 from pagestep.codecs.errors import Closed, InvalidArgument
 
 from ._binding import PageFrame, check, ffi, lib, page_number_array
+from ._budget import budget_remedy, object_bytes
 from ._stats import snapshot
 from ._swapped import SwappedPages
 from ._where import Where
 from .backing import Backed, close_backing, open_backing_url
+from .pager import shown_url
 
 if TYPE_CHECKING:
     from pagestep.codecs import Codec
@@ -98,7 +100,13 @@ class Anonymous(SwappedPages):
     """
 
     def __init__(
-        self, host: Host, object_no: int, page_count: int, swap: Any, swap_kept: list[Any]
+        self,
+        host: Host,
+        object_no: int,
+        page_count: int,
+        swap: Any,
+        swap_kept: list[Any],
+        swap_url: str,
     ) -> None:
         """Stand for an object of the core, which is this one's to remove.
 
@@ -108,6 +116,7 @@ class Anonymous(SwappedPages):
             page_count: How many pages it has.
             swap: The ``struct pgs_backing *`` that it shares with its forks, or None.
             swap_kept: What must live as long as that.
+            swap_url: What names it, without a password; empty where there is none.
         """
         self.page_count = page_count
         self.page_size = host.page_size
@@ -115,6 +124,7 @@ class Anonymous(SwappedPages):
         self.name = self._name = f"anonymous memory {object_no}"
         self._swap = swap
         self._swap_kept = swap_kept
+        self._swap_url = swap_url
         self._host = host
         self._resizing = threading.Lock()
         self._object = object_no
@@ -141,6 +151,11 @@ class Anonymous(SwappedPages):
         return f"<{self.name}: {state}>"
 
     @property
+    def has_swap(self) -> bool:
+        """Whether its changed pages have a place to go to when RAM is short."""
+        return self._swap is not None
+
+    @property
     def core(self) -> Any:
         """The ``pgs_store *`` it lives in, for those who call the C interface beside this one."""
         return self._core()
@@ -165,7 +180,9 @@ class Anonymous(SwappedPages):
         if code == lib.PGS_E_INVALID:
             raise InvalidArgument(f"{self.name} cannot be forked: the store has 65,536 objects")
         self._check(code, f"{self.name} cannot be forked")
-        return type(self)(self._host, int(number[0]), pages, self._swap, self._swap_kept)
+        return type(self)(
+            self._host, int(number[0]), pages, self._swap, self._swap_kept, self._swap_url
+        )
 
     def resize(self, pages: int) -> None:
         """Change the number of pages. New ones are zeros; what is beyond the end is given up.
@@ -249,14 +266,21 @@ class Anonymous(SwappedPages):
     def _explain(self, code: int) -> None:
         self._host.explain(code)
 
-    def _said(self, code: int) -> str:
+    def _said(self, code: int, page_no: int | None = None) -> str:
         core = self._handle
         if code != lib.PGS_E_FULL or self._swap is None or core is None:
-            return super()._said(code)
+            return super()._said(code, page_no)
         room = int(self._swap.capacity(self._swap.ctx))
         said = f"it has room for {room} pages (swap_pages), among them those that forks wrote"
         del core  # till here another thread's close has waited for it
-        return "; ".join(each for each in (said, super()._said(code)) if each)
+        return "; ".join(each for each in (said, super()._said(code, page_no)) if each)
+
+    def _remedy_of_full(self) -> str:
+        found = super()._remedy_of_full()
+        if self._swap is None:
+            return found
+        room = int(self._swap.capacity(self._swap.ctx))
+        return f"{found}; of this memory and its forks {room} pages may go there (swap_pages)"
 
 
 def add_anonymous(
@@ -289,8 +313,13 @@ def add_anonymous(
             "no more anonymous memory: a store has at most 1,024 that are no fork; close some"
         )
     host.explain(code)
-    check(code, f"anonymous memory of {count} pages does not go into the store")
-    return Anonymous(host, int(number[0]), count, backing, kept)
+    said = ""
+    if code == lib.PGS_E_BUDGET:
+        more = object_bytes(0, host.page_size, codec.handle.pointer)
+        said = budget_remedy(host.core, host.page_size, more=more)
+    check(code, f"anonymous memory of {count} pages does not go into the store", said=said)
+    shown = "" if swap is None else shown_url(swap[0])
+    return Anonymous(host, int(number[0]), count, backing, kept, shown)
 
 
 def _open_swap(

@@ -23,6 +23,7 @@ __all__ = [
     "lib",
     "page_number_array",
     "readable",
+    "usual_remedy",
     "writable",
 ]
 
@@ -32,17 +33,22 @@ lib: Any = _core.lib
 
 _NO_PAGE = 2**64 - 1
 
+# What was found, and what is usually to be done about it.
+_FOUND = {
+    lib.PGS_E_CORRUPT: (
+        "its bytes differ from those it had when it was last seen",
+        "the image was changed on disk, or the medium is bad; restore the image or open it anew",
+    ),
+    lib.PGS_E_IO: ("its backing could not be read or written", "is the image's file still whole?"),
+    lib.PGS_E_BUDGET: (
+        "the RAM budget has no room",
+        "it is full of pages that cannot leave; raise `ram`, unpin, or give the pages a place to "
+        "go to with `swap`",
+    ),
+}
+
 _REMEDIES = {
     lib.PGS_E_RANGE: "the object has no such page",
-    lib.PGS_E_CORRUPT: (
-        "its bytes differ from those it had when it was last seen: the image was changed on "
-        "disk, or the medium is bad; restore the image or open it anew"
-    ),
-    lib.PGS_E_IO: "its backing could not be read: is the image's file still whole?",
-    lib.PGS_E_BUDGET: (
-        "the RAM budget is full of pages that cannot leave; raise `ram`, unpin, or give the "
-        "pages a place to go to with `swap`"
-    ),
     lib.PGS_E_TIMEOUT: (
         "its backing, or another thread that moves it, did not answer in time; try again, or "
         "give the backing longer with timeout="
@@ -91,17 +97,24 @@ def check(code: int, what: str, page_no: int | None = None, said: str = "") -> N
         code: What a function of the core returned.
         what: What was being done, for the message.
         page_no: To which page, if to one.
-        said: What its backing says of it, if anything.
+        said: What is known beside the code: what to do about it, what its backing says. Nothing:
+            what is usually to be done.
 
     Raises:
         PageStepError: A subclass, by the code.
     """
     if code < 0:
-        remedy = _REMEDIES.get(code)
-        reason = remedy or ffi.string(lib.pgs_error_text(code)).decode()
+        found = _FOUND[code][0] if code in _FOUND else _REMEDIES.get(code)
+        reason = found or ffi.string(lib.pgs_error_text(code)).decode()
+        said = said or usual_remedy(code)
         error = error_for(code, f"{what}: {reason}{f': {said}' if said else ''}")
         error.page_no = page_no
         raise error
+
+
+def usual_remedy(code: int) -> str:
+    """Return what is to be done about a code where nothing else is known; it may be nothing."""
+    return _FOUND[code][1] if code in _FOUND else ""
 
 
 def readable(buffer: AnyBuffer, name: str) -> Any:

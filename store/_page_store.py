@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Self
 
 from pagestep.codecs import Codec
-from pagestep.codecs.errors import InvalidArgument
+from pagestep.codecs.errors import Closed, InvalidArgument, PageStepError
 from pagestep.store.image import Image
 from pagestep.store.policy import Level, RuleSet, decide
 from pagestep.store.rom import Rom
@@ -16,6 +16,7 @@ from pagestep.store.rom._reader import coder_sets_for
 
 from ._anonymous import Anonymous, Host, add_anonymous
 from ._binding import check, lib
+from ._budget import budget_remedy
 from ._pool import NonPagedPool, PagedPool
 from ._settings import Settings
 from ._size import parse_size
@@ -160,6 +161,40 @@ class PageStore(DisciplinedStore):
         """
         self._move(lib.pgs_discard, where, "discarded")
 
+    def flush(self) -> int:
+        """Write all changed pages that have a place to go to there, and make them durable.
+
+        These are the image's, where the store has ``swap`` or ``scratch``, and those of all
+        anonymous memory with a ``swap`` of its own, forks among it. All other changed pages stay
+        where they are: in RAM. Pages that are written meanwhile may be among them or not. After an
+        error it goes on, and raises the first.
+
+        Returns:
+            How many pages were written; 0 where there is no image, and no memory with a ``swap``.
+
+        Raises:
+            BackingFull: There is no room for one; it stays in RAM, changed.
+            BackingLost: Nobody answers; pages that were not written stay in RAM.
+            BackingTimeout: They could not be written in time; the same.
+            Unsupported: There is an image, and no such place at all.
+        """
+        self._core()
+        parts = [part for part in list(self._parts) if isinstance(part, Anonymous)]
+        flushes = [part.flush for part in parts if part.has_swap]
+        if self._takes_changes or (self._image is not None and not flushes):
+            flushes.insert(0, super().flush)
+        written, errors = 0, list[PageStepError]()
+        for flush in flushes:
+            try:
+                written += flush()
+            except Closed:
+                self._core()  # that memory was closed meanwhile, and has no pages; or the store was
+            except PageStepError as error:
+                errors.append(error)
+        if errors:
+            raise errors[0]
+        return written
+
     def set_ram(self, ram: int | str) -> None:
         """Change the budget; pages leave until it holds.
 
@@ -168,7 +203,11 @@ class PageStore(DisciplinedStore):
         """
         budget = parse_size(ram, "ram")
         code = lib.pgs_store_set_budget(self._core(), budget)
-        check(code, f"the budget cannot become {budget} bytes")
+        said = ""
+        if code == lib.PGS_E_BUDGET:
+            swap = self._remedy_of_full()
+            said = budget_remedy(self._core(), self.page_size, swap=swap, budget=budget)
+        check(code, f"the budget cannot become {budget} bytes", said=said)
 
     def stats(self) -> Stats:
         """Take a snapshot of what the store holds and has done."""

@@ -297,7 +297,8 @@ class Pages(Closing):
         """Raise for a page that could not be ``verb``, and say which it is."""
         if code < 0:
             self._explain(code)
-            check(code, f"{self._page_name(page_no)} cannot be {verb}", page_no, self._said(code))
+            what = f"{self._page_name(page_no)} cannot be {verb}"
+            check(code, what, page_no, self._said(code, page_no))
 
     def _check_pages(
         self, code: int, statuses: Any, page_nos: npt.NDArray[np.uint64], verb: str
@@ -307,18 +308,19 @@ class Pages(Closing):
             for page_no, status in zip(page_nos.tolist(), statuses, strict=True):
                 self._check_page(status, page_no, verb)
             self._explain(code)
-            check(code, f"pages cannot be {verb}")
+            check(code, f"pages cannot be {verb}", said=self._said(code))
 
     def _check(self, code: int, what: str) -> None:
         """Raise for a code that is about more than one page."""
-        self._explain(code)
-        check(code, what)
+        if code < 0:
+            self._explain(code)
+            check(code, what, said=self._said(code))
 
     def _explain(self, code: int) -> None:
         """Raise an error that needs more than its code to be told."""
 
-    def _said(self, code: int) -> str:
-        """Return what is known of an error beside its code."""
+    def _said(self, code: int, page_no: int | None = None) -> str:
+        """Return what is known of an error, of one page or of more, beside its code."""
         return ""
 
 

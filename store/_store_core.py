@@ -18,11 +18,13 @@ from pagestep.store.image import Image
 from pagestep.store.rom import Rom
 
 from ._binding import PageFrame, check, ffi, lib, page_number_array
+from ._budget import budget_remedy, object_bytes
 from ._settings import Settings
 from ._size import parse_size
 from ._swapped import SwappedPages, said_of
 from ._where import Where, page_name, pages_of
 from .backing import check_pair, close_backing, open_backing
+from .pager import shown_url
 
 __all__ = ["StoreCore"]
 
@@ -68,13 +70,17 @@ class StoreCore(SwappedPages):
             self._cold_codec = self._codec_of(settings.cold_codec, None, settings)
             kept.append(self._cold_codec.handle)
         self._object = _NO_OBJECT
+        self._takes_changes = False  # whether changed pages of the image have a place to go to
         self._swap = None
+        self._swap_url = ""
         self._swap_kept = kept
         if of is not None:
             backing = self._open_backing(image, rom, settings)
             self._object = self._add_object(of, backing)
-            self._swap = None if settings.swap is None else backing
+            if settings.swap is not None:
+                self._swap, self._swap_url = backing, shown_url(settings.swap)
             self._add_cold_codec(self._object)
+            self._takes_changes = settings.swap is not None or settings.scratch is not False
         elif settings.swap is not None or settings.scratch is not False:
             raise InvalidArgument(
                 "swap= and scratch= are for an image's pages: open the store with one; anonymous() "
@@ -136,7 +142,12 @@ class StoreCore(SwappedPages):
         )
         if code < 0:
             close_backing(backing)
-        check(code, f"{image.name} with {self.page_count} pages does not go into the store")
+        said = ""
+        if code == lib.PGS_E_BUDGET:
+            more = object_bytes(self.page_count, self.page_size, self._codec.handle.pointer)
+            said = budget_remedy(self._handle, self.page_size, more=more)
+        what = f"{image.name} with {self.page_count} pages does not go into the store"
+        check(code, what, said=said)
         return int(number[0])
 
     def _add_cold_codec(self, object_no: int) -> None:
@@ -144,7 +155,8 @@ class StoreCore(SwappedPages):
         if codec is None:
             return
         code = lib.pgs_object_add_codec(self._handle, object_no, codec.handle.pointer)
-        check(code, f"cold pages cannot be coded with {codec.name}, or not beside the first codec")
+        what = f"cold pages cannot be coded with {codec.name}, or not beside the first codec"
+        check(code, what, said=self._said(code))
 
     # -- life ---------------------------------------------------------------------------
 
@@ -204,8 +216,14 @@ class StoreCore(SwappedPages):
     def _page_name(self, page_no: int) -> str:
         return f"page {page_no}" if self._image is None else page_name(self._image, page_no)
 
-    def _said(self, code: int) -> str:
-        said = [super()._said(code)]
+    def _is_in_swap(self, page_no: int | None) -> bool | None:
+        if page_no is None:
+            return None
+        size = ffi.new("uint32_t *", self.page_size)
+        return bool(self._swap.source(self._swap.ctx, page_no, size) == lib.PGS_SOURCE_SWAP)
+
+    def _said(self, code: int, page_no: int | None = None) -> str:
+        said = [super()._said(code, page_no)]
         if isinstance(self._image, Image) and self._image.pager is not None:
             said.append(said_of(code, [self._image.pager]))
         return "; ".join(each for each in said if each)

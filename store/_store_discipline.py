@@ -19,6 +19,7 @@ from pagestep.store.policy import Decision, Explanation, Level, PagePolicy, Wish
 from pagestep.store.rom import Rom
 
 from ._binding import check, ffi, lib
+from ._budget import FRAMES_MIN
 from ._settings import Settings
 from ._size import show_size
 from ._stats import snapshot
@@ -27,8 +28,6 @@ from ._treatments import Treatments
 from ._where import Where, describe
 
 __all__ = ["DisciplinedStore"]
-
-_FRAMES_MIN = 8  # that a store keeps beside those that are held
 
 
 class DisciplinedStore(StoreCore):
@@ -256,7 +255,7 @@ class DisciplinedStore(StoreCore):
             self._want(np.arange(self.page_count, dtype=np.uint64), wanted, "")
         except BudgetExceeded:
             tables = snapshot(self._core()).metadata_bytes
-            least = tables + (pinned + _FRAMES_MIN) * self.page_size
+            least = tables + (pinned + FRAMES_MIN) * self.page_size
             raise BudgetExceeded(
                 f"{pinned:,} pages of {self._name} are PINNED, which is "
                 f"{show_size(pinned * self.page_size)}; with tables, codecs and the fewest frames "

@@ -225,7 +225,7 @@ def _difference(wanted: Any, found: Any) -> str:
 def _least_of(page_size: int) -> int:
     """Return how many bytes are enough for a swap file, however large its units are."""
     unit = _UNIT_BYTES_MAX
-    record = page_size + lib.PGS_BLOB_EXTRA_MAX + _RECORD_HEADER_BYTES
+    record = page_size + int(lib.PGS_BLOB_EXTRA_MAX) + _RECORD_HEADER_BYTES
     return _HEADER_BYTES + _RECORDS_MIN * (-(-record // unit) * unit)
 
 

@@ -291,7 +291,7 @@ def test_every_use_after_close_raises(store: PageStore, use: str, with_store: bo
 
 def test_no_public_method_is_missing_above() -> None:
     public = {name for name in dir(Anonymous) if not name.startswith("_")}
-    assert public - {"close"} == set(USES)
+    assert public - {"close", "has_swap"} == set(USES)
 
 
 def test_garbage_gives_its_pages_back(store: PageStore) -> None:

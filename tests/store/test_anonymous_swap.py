@@ -22,6 +22,7 @@ from pagestep import (
     BackingInUse,
     BadSwap,
     BudgetExceeded,
+    Closed,
     InvalidArgument,
     PageStore,
     StoreIOError,
@@ -245,6 +246,70 @@ def test_what_is_refused(store: PageStore, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(InvalidArgument, match=r"anonymous\(\) has a swap= of its own"):
         PageStore.open(ram=RAM, swap="ram:")
+
+
+def test_the_store_flushes_all_that_has_a_place(tmp_path: Path) -> None:
+    with PageStore.open(ram="4MiB") as store:
+        assert store.flush() == 0, "there is nothing"
+        nowhere = store.anonymous(9)
+        nowhere.write_from(range(9), DATA[:9])
+        assert store.flush() == 0, "there is nothing with a place"
+        url = f"file://{tmp_path}/"
+        one, other = (store.anonymous(9, swap=url, swap_pages=18) for _ in range(2))
+        one.write_from(range(9), DATA[:9])
+        fork = one.fork()
+        fork.write(3, OTHER[3])
+        other.write_from(range(9), OTHER[:9])
+        assert store.flush() == 17, "zeros are not written"
+        assert store.stats().dirty_pages == 9, "those with nowhere to go"
+        assert (one.flush(), fork.flush(), other.flush(), store.flush()) == (0, 0, 0, 0)
+        other.write(5, DATA[5])
+        other.close()
+        assert store.flush() == 0, "what was closed has no pages"
+    with pytest.raises(Closed):
+        store.flush()
+
+
+def test_the_store_flushes_an_image_that_has_a_place_and_memory_beside_it() -> None:
+    for swap, pages in (("ram:", 2), (None, 1)):
+        with PageStore.open(DATA[:20], ram="4MiB", swap=swap) as store:
+            memory = store.anonymous(9, swap="ram:")
+            memory.write(4, DATA[4])
+            store.write(2, OTHER[2])
+            assert store.flush() == pages
+
+
+def test_a_flush_that_fails_goes_on_with_the_others() -> None:
+    with PageStore.open(ram="8MiB") as store:
+        small = store.anonymous(COUNT, swap="ram:?size=40KiB&timeout=0.2")
+        small.write_from(range(100), DATA[:100])
+        large = [store.anonymous(9, swap="ram:") for _ in range(3)]
+        for memory in large:
+            memory.write_from(range(9), DATA[:9])
+        with pytest.raises(BackingFull):
+            store.flush()
+        assert [memory.flush() for memory in large] == [0, 0, 0]
+
+
+def test_room_for_more_pages_is_what_is_asked_for(store: PageStore) -> None:
+    memory = store.anonymous(COUNT, swap="ram:", swap_pages=30)
+    with pytest.raises(BudgetExceeded, match=r"its forks 30 pages may go there \(swap_pages\)"):
+        memory.write_from(range(COUNT), DATA)
+
+
+def test_a_damaged_swap_of_memory_is_what_is_named(store: PageStore, tmp_path: Path) -> None:
+    path = tmp_path / "pages"
+    path.touch()
+    memory = store.anonymous(20, swap=f"file://{path}?ahead=0")
+    memory.write_from(range(20), DATA[:20])
+    memory.flush()
+    memory.page_out(range(20))
+    fork = memory.fork()
+    fill(store.anonymous(COUNT, swap="ram:"))  # what was flushed is dropped from RAM
+    os.truncate(path, 4096)
+    for each in (memory, fork):
+        with pytest.raises(StoreIOError, match=r"the swap file://\S+\?ahead=0 still whole"):
+            each.read_into(range(20), bytearray(20 * PAGE))
 
 
 def open_files() -> int:

@@ -157,6 +157,21 @@ def test_an_argument_out_of_range(options: dict[str, Any], message: str) -> None
         PageStore.open(PAGES, **options)
 
 
+def test_a_budget_too_small_for_anything_names_no_page() -> None:
+    needed = r"64 KiB are too small, though no page in it is held, and \d+\.\d+ KiB or more are"
+    with PageStore.open(ram="64KiB") as store, pytest.raises(BudgetExceeded, match=needed):
+        store.anonymous(4)
+    with pytest.raises(BudgetExceeded, match=needed):
+        PageStore.open(PAGES[:4], ram="64KiB")
+    with PageStore.open(ram="1MiB") as store:
+        with pytest.raises(BudgetExceeded, match=r"16 KiB are too small.* are needed; raise `ram`"):
+            store.set_ram("16KiB")
+        memory = store.anonymous(4)
+        memory.write(0, b"changed")
+        with pytest.raises(BudgetExceeded, match="full of pages that cannot leave"):
+            store.set_ram("16KiB")
+
+
 @pytest.mark.parametrize("ram", [0, 1, 4096, "64KiB"])
 def test_a_budget_too_small_for_the_fewest_frames(ram: int | str) -> None:
     with pytest.raises(BudgetExceeded, match="raise `ram`"):
@@ -376,7 +391,7 @@ def test_pinned_ends_with_its_block(tmp_path: Path) -> None:
 
 def test_all_pins_or_none() -> None:
     with PageStore.open(PAGES, ram=TIGHT) as store:
-        with pytest.raises(BudgetExceeded, match="raise `ram`, unpin"):
+        with pytest.raises(BudgetExceeded, match=r"too small, though no page .* raise `ram`"):
             store.pin(range(COUNT))
         assert store.stats().pinned_pages == 0
         store.page_out(range(COUNT))

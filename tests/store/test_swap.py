@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +21,7 @@ from pagestep import (
     BackingInUse,
     BadSwap,
     BudgetExceeded,
+    CorruptPage,
     InvalidArgument,
     PageStepError,
     PageStore,
@@ -119,6 +122,72 @@ def test_without_a_place_there_is_nothing_to_flush(tmp_path: Path) -> None:
     with PageStore.open(IMAGE, ram=RAM, scratch=tmp_path) as store:
         store.write(3, CHANGED[3])
         assert store.flush() == 1
+
+
+def test_a_full_swap_is_what_is_to_be_made_larger(tmp_path: Path) -> None:
+    path = tmp_path / "small"
+    with (
+        opened(url_of(path, "?size=200KiB&timeout=0.2")) as store,
+        pytest.raises(BudgetExceeded, match=r"the swap file://\S+ is full as well; open"),
+    ):
+        store.write_from(range(COUNT), CHANGED)
+    with opened("ram:") as store:
+        with pytest.raises(BudgetExceeded, match="are too small, though no page in it is held"):
+            store.pin(range(COUNT))
+        store.pin(range(20))
+        with pytest.raises(BudgetExceeded, match=r"cannot leave; raise `ram`, or unpin$"):
+            store.pin(range(COUNT))
+
+
+def cut(path: Path) -> None:
+    os.truncate(path, 4096)
+
+
+def overwrite(path: Path) -> None:
+    with path.open("r+b") as file:
+        file.seek(4096)
+        file.write(b"\xa5" * (path.stat().st_size - 4096))
+
+
+@pytest.mark.parametrize(
+    ("damage", "error", "match"),
+    [
+        (cut, StoreIOError, "is the swap {} still whole, and can it be reached"),
+        (overwrite, CorruptPage, "the swap {} was changed by somebody else"),
+    ],
+)
+def test_a_damaged_swap_is_what_is_named(
+    tmp_path: Path, damage: Callable[[Path], None], error: type[PageStepError], match: str
+) -> None:
+    path = tmp_path / "pages.swap"
+    url = url_of(path, "?size=4MiB&ahead=0")
+    with opened(url) as store:
+        store.write_from(range(20), CHANGED[:20])
+        store.page_out(range(20))
+        store.flush()
+        store.discard(range(20))
+        damage(path)
+        for way in (lambda: store.read(4), lambda: store.page_in([4])):
+            with pytest.raises(error, match=re.escape(match.format(url))) as caught:
+                way()
+            assert caught.value.page_no == 4
+            assert "image's file" not in str(caught.value)
+            assert "the image was" not in str(caught.value)
+        assert store.read(30) == IMAGE[30].tobytes()
+        store.write(4, CHANGED[9])
+        assert store.read(4) == CHANGED[9].tobytes(), "as the message says"
+
+
+def test_a_damaged_image_below_a_swap_is_what_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "image"
+    path.write_bytes(IMAGE.tobytes())
+    with PageStore.open(path, base=0, ram=RAM, swap="ram:") as store:
+        store.write(3, CHANGED[3])
+        store.flush()
+        os.truncate(path, 4096)
+        with pytest.raises(StoreIOError, match="is the image's file still whole") as caught:
+            store.read(10)
+        assert "swap" not in str(caught.value)
 
 
 def test_another_store_has_it(tmp_path: Path) -> None:
@@ -236,9 +305,10 @@ def test_a_folder_that_is_closed_to_us(tmp_path: Path) -> None:
         if user == 0:  # who may do anything; so become nobody, who may not even come here
             os.seteuid(65534)
         try:
-            for way in (opened, lambda url: store.anonymous(4, swap=url)):
-                with pytest.raises(StoreIOError, match=r"closed/a cannot be opened .*denied"):
-                    way(url_of(closed / "a"))
+            with pytest.raises(StoreIOError, match=r"closed/a cannot be opened .*denied"):
+                opened(url_of(closed / "a"))
+            with pytest.raises(StoreIOError, match=r"closed/a cannot be opened .*denied"):
+                store.anonymous(4, swap=url_of(closed / "a"))
         finally:
             os.seteuid(user)
 
