@@ -38,7 +38,7 @@ class MapHost:
         page_size: Bytes of each.
         name: What messages call them.
         page_name: What messages call one of them.
-        said: What is known of an error beside its code.
+        said: What is known of an error, of a page, beside its code.
         explain: Raises an error that needs more than its code to be told.
     """
 
@@ -49,7 +49,7 @@ class MapHost:
     page_size: int
     name: str
     page_name: Callable[[int], str]
-    said: Callable[[int], str]
+    said: Callable[[int, int | None], str]
     explain: Callable[[int], None]
 
     def check_page(self, code: int, page_no: int, verb: str) -> None:
@@ -59,7 +59,7 @@ class MapHost:
         self.explain(code)
         page = self.page_name(page_no)
         whose = page if self.name in page else f"{page} of {self.name}"
-        check(code, f"{whose} cannot be {verb}", page_no, self.said(code))
+        check(code, f"{whose} cannot be {verb}", page_no, self.said(code, page_no))
 
 
 @dataclass(frozen=True)

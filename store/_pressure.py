@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 from pagestep.codecs.closing import Closing
 from pagestep.codecs.errors import BudgetExceeded, Closed, InvalidArgument, PageStepError
@@ -163,7 +164,7 @@ class PressureWatcher(Closing):
             InvalidArgument: An argument is out of range.
             Closed: The store is closed.
         """
-        given: object = store  # it may be what no type allows
+        given = cast("object", store)  # it may be what no type allows
         if not isinstance(given, PageStore):
             raise InvalidArgument(
                 f"a {type(given).__name__} was given: a watcher is for an open PageStore"

@@ -311,6 +311,10 @@ def test_what_cannot_be_held_or_does_not_exist_is_said() -> None:
                 mapping.prefetch(first, count)
             with pytest.raises(NoSuchPage):
                 mapping.detach(first, count)
+        wrong: Any
+        for wrong in ("5", None, 1.5):
+            with pytest.raises(InvalidArgument, match="whole numbers"):
+                mapping.prefetch(wrong, 1)
 
 
 def test_its_statistics_are_plain_values() -> None:
