@@ -3,19 +3,16 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import pytest
 
 from pagestep import Anonymous
 
+from .document import Document
 from .image import builders
 
-DOCUMENT = Path(__file__).resolve().parent.parent / "docs/BACKINGS.md"
-BLOCKS = re.findall(
-    r"^```python\n(.*?)^```$", DOCUMENT.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
-)
+BACKINGS = Document("BACKINGS.md")
 
 
 @pytest.fixture(autouse=True)
@@ -29,18 +26,18 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def run(block: str, folder: Path) -> dict[str, object]:
     """Run a block, with its files in a folder of the test's."""
     names: dict[str, object] = {}
-    exec(compile(block.replace("/var/tmp/", f"{folder}/"), str(DOCUMENT), "exec"), names)
+    BACKINGS.run(block.replace("/var/tmp/", f"{folder}/"), names)
     return names
 
 
 def test_an_image_over_a_swap_file(folder: Path) -> None:
-    image, _ = BLOCKS
+    image, _ = BACKINGS.blocks
     run(image, folder)
     assert (folder / "pages.swap").stat().st_size == 64 << 20
 
 
 def test_anonymous_memory_and_its_fork(folder: Path) -> None:
-    _, anonymous = BLOCKS
+    _, anonymous = BACKINGS.blocks
     names = run(anonymous, folder)
     assert isinstance(names["fork"], Anonymous)
     assert [path.name for path in folder.iterdir()] == ["vmlinuz"]

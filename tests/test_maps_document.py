@@ -11,9 +11,9 @@ import pytest
 import pagestep
 from pagestep import Mapping, map_support
 
-DOCUMENT = Path(__file__).resolve().parent.parent / "docs/MAPS.md"
-TEXT = DOCUMENT.read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```python\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
+from .document import Document
+
+MAPS = Document("MAPS.md")
 
 
 @pytest.mark.skipif(map_support().reason is not None, reason=f"no maps: {map_support().reason}")
@@ -21,12 +21,7 @@ def test_the_examples_run_one_after_another(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    names: dict[str, object] = {}
-    shown: list[str] = []
-    for block in BLOCKS:
-        exec(compile(block, str(DOCUMENT), "exec"), names)
-        shown.append(capsys.readouterr().out)
-    first, support, calls, failing = shown
+    first, support, calls, failing = MAPS.run_all(capsys)
     assert first.startswith("True MapStats(service='")
     assert first.endswith("41943 0 True\n")
     assert support.startswith("sigbus: ")
@@ -35,7 +30,7 @@ def test_the_examples_run_one_after_another(
 
 
 def test_the_exceptions_of_its_table_are_pagesteps() -> None:
-    table = TEXT.split("## Errors\n")[1]
+    table = MAPS.text.split("## Errors\n")[1]
     names = re.findall(r"`(\w+)`", "".join(re.findall(r"^\| (.+?) \|", table, re.MULTILINE)))
     ours = [name for name in names if name not in ("OSError", "EFAULT")]
     assert len(ours) >= 9
@@ -46,4 +41,4 @@ def test_the_exceptions_of_its_table_are_pagesteps() -> None:
 def test_every_method_of_a_mapping_is_spoken_of() -> None:
     for name in vars(Mapping):
         if not name.startswith("_"):
-            assert re.search(rf"\b{name}\b", TEXT), name
+            assert re.search(rf"\b{name}\b", MAPS.text), name
