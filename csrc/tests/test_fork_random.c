@@ -231,6 +231,12 @@ static int copy_guarded(struct tree *tree, const struct tree_member *member, voi
     return went(tree, pgs_map_guard_end(member->map, begun, &page_no));
 }
 
+static uint32_t owners_of(const struct tree *tree, const struct tree_member *member, uint32_t slot)
+{
+    struct family *family = member_of(tree->store, member->object)->object->family;
+    return table_owner(&family->table, slot)->count;
+}
+
 /* Where a page is pinned and shared, and there is no RAM for another, nothing can be put in its
  * place so that a write would come to its end. */
 static int has_its_own(struct tree *tree, const struct tree_member *member, uint32_t page_no)
@@ -256,8 +262,10 @@ static void step_touch(struct tree *tree, int writes)
                copy_guarded(tree, member, mapped_page(member, page_no) + offset, bytes, size)) {
         memcpy(own_cell(member, page_no)->bytes + offset, bytes, size);
     }
-    /* A page that another views where it is, or a write that failed later, has got it its own. */
-    if (member->cells[page_no] && before != family_slot(tree->store, member->object, page_no))
+    /* A page that is viewed where it is, or a write that failed later, has got it its own. */
+    const struct cell *cell = member->cells[page_no];
+    uint32_t slot = family_slot(tree->store, member->object, page_no);
+    if (cell && (slot != before || (cell->owners > 1 && owners_of(tree, member, slot) == 1)))
         own_cell(member, page_no);
     check_view(member);
 }
@@ -392,8 +400,7 @@ static void check_sharing(const struct tree *tree)
             CHECK(!cells[slot] || cells[slot] == cell);
             cells[slot] = cell;
             if (tree->count > 1)
-                CHECK_EQ(table_owner(&member_of(tree->store, member->object)->object->family->table,
-                                     slot)->count, cell->owners);
+                CHECK_EQ(owners_of(tree, member, slot), cell->owners);
         }
     }
     free(cells);
