@@ -24,14 +24,16 @@ enum { PAGE = 4096, PAGES = 300, BUDGET = 700000, ENDS_S = 60, CALLS_MAX = 100, 
  * child of a process with threads may start none. */
 #if defined(__SANITIZE_THREAD__)
 enum { THREADS_ARE_CHECKED = 1 };
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-enum { THREADS_ARE_CHECKED = 1 };
 #else
 enum { THREADS_ARE_CHECKED = 0 };
 #endif
+
+/* AddressSanitizer's allocator has locks that a fork leaves as they are, perhaps held by a thread of
+ * the parent's, a map's that just starts among them: a child may wait for them for ever. */
+#if defined(__SANITIZE_ADDRESS__)
+enum { ADDRESSES_ARE_CHECKED = 1 };
 #else
-enum { THREADS_ARE_CHECKED = 0 };
+enum { ADDRESSES_ARE_CHECKED = 0 };
 #endif
 
 typedef void action(const struct way *way);
@@ -473,6 +475,8 @@ int main(void)
         who_mends_nothing_ends_it(&ways[i]);
         if (!THREADS_ARE_CHECKED)
             CHECK_EQ(in_child(touch_in_handlers, &ways[i]), 0);
+        if (ADDRESSES_ARE_CHECKED)
+            continue;
         children_have_nothing_of_it(&ways[i]);
         children_give_descriptors_back(&ways[i]);
     }
