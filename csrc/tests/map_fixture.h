@@ -24,7 +24,6 @@ static const struct way ways[] = {
     {"thread, writes fault", PGS_MAP_THREAD, PGS_MAP_WRITES_FAULT, 0},
     {"thread, writes noted", PGS_MAP_THREAD, PGS_MAP_WRITES_NOTED, 0},
     {"sigbus, writes fault, old", PGS_MAP_SIGBUS, PGS_MAP_WRITES_FAULT, 1},
-    {"thread, writes fault, old", PGS_MAP_THREAD, PGS_MAP_WRITES_FAULT, 1},
 };
 enum { WAYS = sizeof ways / sizeof *ways };
 

@@ -20,20 +20,19 @@ enum { PAGE = 4096, PAGES = 300, BUDGET = 700000, ENDS_S = 60, CALLS_MAX = 100, 
        SIGNALS = 1000, PAUSE_US = 50, CHILDREN = 32, DESCRIPTORS_MAX = 256,
        LOOPERS = 2, LINES_EACH = 2 };
 
-/* ThreadSanitizer calls handlers later, with SIGBUS blocked: there no touch can be served. And a
- * child of a process with threads may start none. */
+/* ThreadSanitizer calls handlers later, with SIGBUS blocked: there no touch can be served. */
 #if defined(__SANITIZE_THREAD__)
 enum { THREADS_ARE_CHECKED = 1 };
 #else
 enum { THREADS_ARE_CHECKED = 0 };
 #endif
 
-/* AddressSanitizer's allocator has locks that a fork leaves as they are, perhaps held by a thread of
- * the parent's, a map's that just starts among them: a child may wait for them for ever. */
-#if defined(__SANITIZE_ADDRESS__)
-enum { ADDRESSES_ARE_CHECKED = 1 };
+/* Sanitizers have locks that a fork leaves as they are, perhaps held by a thread of the parent's, a
+ * map's that just starts among them: a child may wait for them for ever. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+enum { CAN_FORK = 0 };
 #else
-enum { ADDRESSES_ARE_CHECKED = 0 };
+enum { CAN_FORK = 1 };
 #endif
 
 typedef void action(const struct way *way);
@@ -392,12 +391,10 @@ static void end_store_in_child(const struct way *way)
         CHECK_EQ(pgs_read(own.store, own.object, &i, 1, 0, page, NULL), PGS_OK);
         CHECK_BYTES(page, fixture_shadow(&own, i), PAGE);
     }
-    if (!THREADS_ARE_CHECKED) {
-        pgs_map *map = map_of(&own, own.object, way);
-        for (uint64_t i = 0; i < PAGES; i++)
-            CHECK_BYTES((const void *)page_at(map, i), fixture_shadow(&own, i), PAGE);
-        pgs_map_close(map);
-    }
+    pgs_map *map = map_of(&own, own.object, way);
+    for (uint64_t i = 0; i < PAGES; i++)
+        CHECK_BYTES((const void *)page_at(map, i), fixture_shadow(&own, i), PAGE);
+    pgs_map_close(map);
     fixture_close(&own);
 }
 
@@ -475,7 +472,7 @@ int main(void)
         who_mends_nothing_ends_it(&ways[i]);
         if (!THREADS_ARE_CHECKED)
             CHECK_EQ(in_child(touch_in_handlers, &ways[i]), 0);
-        if (ADDRESSES_ARE_CHECKED)
+        if (!CAN_FORK)
             continue;
         children_have_nothing_of_it(&ways[i]);
         children_give_descriptors_back(&ways[i]);
