@@ -104,8 +104,8 @@ static bool is_ours(const struct sigaction *action)
     return (action->sa_flags & SA_SIGINFO) && action->sa_sigaction == on_sigbus;
 }
 
-/* A touch in the handler of another signal is served as well; so no other comes while this one
- * holds locks, but for those that say that the program is wrong. */
+/* A touch in the handler of another signal is served as well, where its thread is not in the store;
+ * so no other comes while this one holds locks, but for those that say that the program is wrong. */
 static void hold_back_others(sigset_t *mask)
 {
     static const int faults[] = {SIGBUS, SIGSEGV, SIGFPE, SIGILL, SIGTRAP, SIGABRT};

@@ -23,8 +23,11 @@
 /* No slot: the page reads as zeros. */
 #define NO_SLOT UINT32_MAX
 
-/* Internal outcome of what is done to a page: it is elsewhere by now, to be looked up again. */
-enum { PAGE_MOVED = 1 };
+/* Internal outcomes of what is done to a page. */
+enum {
+    PAGE_MOVED = 1, /* it is elsewhere by now, to be looked up again */
+    PAGE_SHARED     /* and is to be written */
+};
 
 typedef _Atomic uint32_t slot_ref;
 

@@ -101,11 +101,6 @@ static int provide_home(pgs_store *store, struct member *member)
     return PGS_OK;
 }
 
-static uint64_t bitmap_words(uint64_t pages)
-{
-    return (pages + 63) / 64;
-}
-
 static uint64_t cost_of(const pgs_store *store, const struct member *member)
 {
     return sizeof(struct pgs_map) + 2 * bitmap_words(member_pages(member)) * sizeof(uint64_t) +
@@ -187,6 +182,15 @@ static void settle_all(struct pgs_map *map)
     }
 }
 
+/* The member has no map any more. */
+static void take_away(struct pgs_map *map)
+{
+    reader_end(&map->reader);
+    atomic_store(&map->member->map, NULL);
+    settle_all(map);
+    range_close(&map->range);
+}
+
 /* Pins go home from now on; one that came before is where the range does not show it. */
 static int publish_map(struct pgs_map *map)
 {
@@ -194,10 +198,7 @@ static int publish_map(struct pgs_map *map)
     int error = check_pages(map->store, map->member, false);
     if (!error)
         return PGS_OK;
-    reader_end(&map->reader);
-    atomic_store(&map->member->map, NULL);
-    settle_all(map);
-    range_close(&map->range);
+    take_away(map);
     return error;
 }
 
@@ -264,10 +265,7 @@ static void close_map(struct pgs_map *map)
     pgs_store *store = map->store;
     uint64_t bytes = cost_of(store, map->member);
     unlink_map(map);
-    reader_end(&map->reader);
-    atomic_store(&map->member->map, NULL);
-    settle_all(map);
-    range_close(&map->range);
+    take_away(map);
     map_free(map);
     metadata_uncharge(store, bytes);
 }
@@ -352,19 +350,16 @@ static int prefetch_page(struct pgs_map *map, uint64_t page_no, bool writes)
 int pgs_map_prefetch(pgs_map *map, uint64_t first_page_no, uint64_t page_count, uint32_t writes,
                      uint64_t *page_no_ret)
 {
-    uint64_t page_no = first_page_no, left = page_count;
+    uint64_t page_no = first_page_no;
     /* Who holds the detach lock may wait for a page-in. */
     int error = section_may_page(map->store);
-    if (!error && (page_no > map->page_count || left > map->page_count - page_no))
+    if (!error && (page_no > map->page_count || page_count > map->page_count - page_no))
         error = PGS_E_RANGE;
     if (!error && writes && map->range.writes == RANGE_READ_ONLY)
         error = PGS_E_INVALID;
-    while (!error && left > 0) {
+    while (!error && page_no < first_page_no + page_count) {
         error = prefetch_page(map, page_no, writes);
-        if (!error) {
-            page_no++;
-            left--;
-        }
+        page_no += !error;
     }
     if (error && page_no_ret)
         *page_no_ret = page_no;

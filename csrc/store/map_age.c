@@ -58,11 +58,6 @@ static bool is_detaching(struct pgs_map *map, uint32_t member_page)
            atomic_load(&map->detaches_all);
 }
 
-static uint64_t words_of(const struct pgs_map *map)
-{
-    return (map->page_count + 63) / 64;
-}
-
 static uint64_t pages_before(const struct pgs_map *map, uint64_t word)
 {
     return word * 64 < map->page_count ? word * 64 : map->page_count;
@@ -80,7 +75,7 @@ static bool any_attached(const struct pgs_map *map, uint64_t word, uint64_t end)
  * the end. */
 static uint32_t look_once(struct pgs_map *map)
 {
-    uint64_t words = words_of(map);
+    uint64_t words = bitmap_words(map->page_count);
     while (map->age_hand < words) {
         uint64_t word = map->age_hand, end = word + AGED_WORDS < words ? word + AGED_WORDS : words;
         map->age_hand = end;
@@ -140,7 +135,7 @@ int pgs_map_detach(pgs_map *map, uint64_t first_page_no, uint64_t page_count)
 
 void map_detach_all(struct pgs_map *map)
 {
-    uint64_t words = words_of(map);
+    uint64_t words = bitmap_words(map->page_count);
     atomic_store(&map->detaches_all, true);
     /* Whose bits others have cleared may still be mapped: so the range goes whole. */
     for (uint64_t word = 0; word < words; word++)

@@ -8,8 +8,6 @@
 
 #include "store/map_internal.h"
 
-enum { PAGE_SHARED = 2 /* and is to be written */ };
-
 struct touch {
     struct pgs_map *map;
     bool writes;

@@ -54,9 +54,13 @@ static int show_zeros(struct pgs_map *map, uint64_t page_no)
     struct map_failures *failures = &map->failures;
     pthread_mutex_lock(&failures->lock);
     bool known = is_void(failures, page_no);
-    int error = failures->guards == 0                            ? PGS_E_INVALID
-                : !known && failures->void_count == VOIDS_MAX ? PGS_E_FULL
-                                                                 : install_zeros(map, page_no);
+    int error = PGS_OK;
+    if (failures->guards == 0)
+        error = PGS_E_INVALID;
+    else if (!known && failures->void_count == VOIDS_MAX)
+        error = PGS_E_FULL;
+    else
+        error = install_zeros(map, page_no);
     if (!error && !known)
         failures->voids[failures->void_count++] = page_no;
     pthread_mutex_unlock(&failures->lock);

@@ -98,7 +98,7 @@ struct map_failures {
     } repeats[REPEATS];
     uint64_t voids[VOIDS_MAX]; /* pages that read as zeros just now */
     uint32_t void_count;
-    uint64_t page_no; /* of the last */
+    uint64_t page_no; /* of the first since a guard was opened over none */
     int error;
 };
 
@@ -194,6 +194,12 @@ void reader_map(struct pgs_map *map, struct stage *stage);
 
 /* map_guard.c: 0 where the touch can go on with zeros for the time being */
 int map_fail(struct pgs_map *map, uint64_t page_no, bool writes, int error);
+
+/* Of a bitmap with a bit a page. */
+static inline uint64_t bitmap_words(uint64_t pages)
+{
+    return (pages + 63) / 64;
+}
 
 static inline uint64_t map_bit(uint64_t page_no)
 {

@@ -116,14 +116,19 @@ static void first_there_then_map(const struct way *way)
 }
 
 /* It has seen the map's, and the next map's is put over it. */
+static pgs_map *mapped_over(struct fixture *fixture, const struct way *way)
+{
+    signal(SIGBUS, SIG_DFL);
+    pgs_map *map = mapped(fixture, way);
+    put_over();
+    pgs_map_close(map);
+    return map_of(fixture, fixture->object, way);
+}
+
 static void between_two_maps(const struct way *way)
 {
     struct fixture fixture;
-    signal(SIGBUS, SIG_DFL);
-    pgs_map *map = mapped(&fixture, way);
-    put_over();
-    pgs_map_close(map);
-    map = map_of(&fixture, fixture.object, way);
+    pgs_map *map = mapped_over(&fixture, way);
     CHECK_EQ(page_at(map, 1)[1], fixture_shadow(&fixture, 1)[1]);
     touch_beyond();
 }
@@ -131,11 +136,7 @@ static void between_two_maps(const struct way *way)
 static void between_two_maps_of_one_that_fails(const struct way *way)
 {
     struct fixture fixture;
-    signal(SIGBUS, SIG_DFL);
-    pgs_map *map = mapped(&fixture, way);
-    put_over();
-    pgs_map_close(map);
-    map = map_of(&fixture, fixture.object, way);
+    pgs_map *map = mapped_over(&fixture, way);
     fake_set(&fixture.fake, FAKE_EIO, 7);
     (void)page_at(map, 7)[0];
 }
