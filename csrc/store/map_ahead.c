@@ -7,10 +7,7 @@
  */
 #include "store/map_internal.h"
 
-enum {
-    ASKED_FROM = 2, /* a stream that brings so many has the reader help */
-    OWN_SHARE = 6   /* part of a window */
-};
+enum { ASKED_FROM = 2 }; /* what comes next is wanted of a stream whose touches bring so many */
 
 void ahead_init(struct ahead *ahead, uint32_t around)
 {
@@ -65,34 +62,42 @@ static struct stream *stream_of(struct ahead *ahead, uint64_t page_no)
     return oldest;
 }
 
-/* To fetch a page takes longer than to have it mapped: who maps what the reader fetched
- * fetches some as well. */
-static void share(struct plan *plan, uint32_t have, uint32_t window)
+/* Pages that are wanted beyond a window: many once the stream has shown that it goes on. */
+static uint32_t beyond(uint32_t window, uint32_t most)
 {
-    plan->asked = window;
-    if (have)
-        plan->count = window / OWN_SHARE;
+    return window < WINDOW_MAX ? window : least(DEPTH * window, DEPTH / 2 * most);
 }
 
-struct plan ahead_plan(struct ahead *ahead, uint64_t page_no, uint32_t have, uint32_t most)
+/* As goes_on, but a touch goes on only beside a page that is mapped: a long span, perhaps of
+ * a stream that has ended, has many pages that are touched by chance. */
+static int way_of(const struct stream *stream, const struct touched *touched)
+{
+    int way = goes_on(stream, touched->page_no);
+    return (way > 0 && touched->below) || (way < 0 && touched->above) ? way : 0;
+}
+
+struct plan ahead_plan(struct ahead *ahead, const struct touched *touched)
 {
     struct plan plan = {0};
+    uint64_t page_no = touched->page_no;
+    uint32_t most = touched->most;
     pthread_mutex_lock(&ahead->lock);
     struct stream *stream = stream_of(ahead, page_no);
-    int way = goes_on(stream, page_no);
+    int way = way_of(stream, touched);
     uint32_t window = least(ahead->start, most);
     plan.down = way < 0;
     /* Who wants one page for the first touch wants no more for any. */
     if (way && ahead->start_max > 1) {
-        window = least(least(stream->window * 2, AROUND_MAX), most);
+        window = least(least(stream->window * 2, WINDOW_MAX), most);
         ahead->start = least(ahead->start * 2, ahead->start_max);
     } else {
         ahead->start -= ahead->start / 2;
     }
-    plan.count = window;
+    plan.count = touched->have ? 0 : window;
+    uint32_t near = touched->have + plan.count;
     if (way && stream->window >= ASKED_FROM)
-        share(&plan, have, window);
-    *stream = (struct stream){.from = page_no, .span = have + plan.count + plan.asked,
+        plan.wanted = run_of(page_behind(page_no, near, plan.down), beyond(window, most), plan.down);
+    *stream = (struct stream){.from = page_no, .span = near + run_pages(plan.wanted),
                               .window = window, .way = way, .used = ++ahead->faults};
     pthread_mutex_unlock(&ahead->lock);
     return plan;

@@ -64,14 +64,19 @@ int map_install(struct pgs_map *map, size_t offset, const unsigned char *bytes, 
     return error;
 }
 
+/* Pages that a worker's room takes. */
+static uint32_t room_pages(const pgs_store *store)
+{
+    uint32_t pages = store->room_bytes / store->page_size;
+    return pages < ARRIVALS_MAX ? pages : ARRIVALS_MAX;
+}
+
 /* Few frames: what comes ahead would throw out what was just brought. */
 uint32_t arrivals_most(const pgs_store *store)
 {
     uint32_t most = atomic_load_explicit(&store->frame_count, memory_order_relaxed) /
                     FRAMES_PER_AHEAD;
-    uint32_t room = store->room_bytes / store->page_size;
-    if (room > AROUND_MAX)
-        room = AROUND_MAX;
+    uint32_t room = room_pages(store);
     return most < 1 ? 1 : most < room ? most : room;
 }
 
@@ -124,8 +129,7 @@ static bool claim_beside(const struct job *job)
 static void prefetch_beside(const struct arrivals *arrivals, const struct job *job)
 {
     struct job next = *job;
-    uint64_t page_no = arrivals->down ? (uint64_t)job->member_page - 1
-                                      : (uint64_t)job->member_page + 1;
+    uint64_t page_no = page_behind(job->member_page, 1, arrivals->down);
     if (page_no < arrivals->map->page_count && job_select(&next, page_no))
         page_prefetch(job->store, next.page);
 }
@@ -133,8 +137,7 @@ static void prefetch_beside(const struct arrivals *arrivals, const struct job *j
 bool arrivals_fetch_beside(struct arrivals *arrivals, const struct job *like)
 {
     struct job job = *like;
-    uint64_t page_no = arrivals->down ? arrivals->from - arrivals->count
-                                      : arrivals->from + arrivals->count;
+    uint64_t page_no = page_behind(arrivals->from, arrivals->count, arrivals->down);
     if (page_no >= arrivals->map->page_count || /* below page 0 as well */
         !job_select(&job, page_no) || !claim_beside(&job))
         return false;
@@ -152,7 +155,7 @@ void arrivals_fetch_ahead(struct arrivals *arrivals, const struct job *like, uin
 {
     while (count > 0 && arrivals->from < arrivals->map->page_count && !arrivals->failed &&
            !arrivals_fetch_beside(arrivals, like)) {
-        arrivals->from += arrivals->down ? UINT64_MAX : 1;
+        arrivals->from = page_behind(arrivals->from, 1, arrivals->down);
         count--;
     }
     while (arrivals->count > 0 && arrivals->count < count && arrivals_fetch_beside(arrivals, like))
@@ -226,7 +229,7 @@ void arrivals_begin(struct arrivals *arrivals, struct pgs_map *map, uint64_t fro
 {
     arrivals->map = map;
     arrivals->from = from;
-    arrivals->room = map->store->room_bytes / map->store->page_size;
+    arrivals->room = room_pages(map->store);
     arrivals->down = down;
     arrivals->count = 0;
     arrivals->failed = false;

@@ -69,10 +69,19 @@ static int attach(struct pgs_map *map, const struct job *job, bool writes)
     return map_error_of(error);
 }
 
-/* Where the page behind so many lies. */
-static uint64_t page_behind(uint64_t page_no, uint32_t count, bool down)
+static bool is_attached(struct pgs_map *map, uint64_t page_no)
 {
-    return down ? page_no - count : page_no + count;
+    return page_no < map->page_count &&
+           (atomic_load(&map->attached[page_no / 64]) & map_bit(page_no));
+}
+
+static struct plan plan_for(struct pgs_map *map, uint64_t page_no, uint32_t reader_brings)
+{
+    struct touched touched = {.page_no = page_no, .have = reader_brings,
+                              .most = arrivals_most(map->store),
+                              .below = is_attached(map, page_no - 1),
+                              .above = is_attached(map, page_no + 1)};
+    return ahead_plan(&map->ahead, &touched);
 }
 
 /* Brings the touched page, claimed, and some beside it. */
@@ -86,10 +95,8 @@ static int bring(struct pgs_map *map, const struct job *job, bool writes)
         return error ? error : attach(map, job, writes);
     }
     uint64_t page_no = job->member_page;
-    struct plan plan = ahead_plan(&map->ahead, page_no, 0, arrivals_most(job->store));
-    if (plan.asked)
-        reader_ask(&map->reader, page_behind(page_no, plan.count, plan.down), plan.asked,
-                   plan.down);
+    struct plan plan = plan_for(map, page_no, 0);
+    reader_ask(&map->reader, plan.wanted);
     struct arrivals arrivals;
     arrivals_begin(&arrivals, map, page_no, plan.down);
     int error = arrivals_fetch(&arrivals, job);
@@ -98,7 +105,12 @@ static int bring(struct pgs_map *map, const struct job *job, bool writes)
     while (arrivals.count < plan.count && arrivals_fetch_beside(&arrivals, job))
         ;
     map_count(&map->pages_ahead, arrivals.count - 1);
-    return arrivals_settle(&arrivals, page_no, writes);
+    if (plan.wanted)
+        turn_begin(&map->reader);
+    error = arrivals_settle(&arrivals, page_no, writes);
+    if (plan.wanted)
+        turn_end(&map->reader);
+    return error;
 }
 
 /* A touch that is served; an action of a call's (store/call.h). */
@@ -138,52 +150,29 @@ int map_serve(struct pgs_map *map, uint64_t page_no, bool writes)
     return call_end(&call);
 }
 
-/* Brings pages that nobody has touched yet. */
-static void bring_ahead(struct pgs_map *map, uint64_t page_no, uint32_t count, bool down)
-{
-    struct arrivals arrivals;
-    struct call call;
-    if (call_begin(&call, map->store, map->member->number, CALL_USES, 0, NULL))
-        return;
-    arrivals_begin(&arrivals, map, page_no, down);
-    if (worker_room(map->store, call.job.worker))
-        arrivals_fetch_ahead(&arrivals, &call.job, count);
-    if (arrivals.count)
-        arrivals_settle(&arrivals, NO_PAGE, false);
-    map_count(&map->pages_ahead, arrivals.count);
-    call_end(&call);
-}
-
-/* Pages that the reader has fetched, the touched one among them, are mapped, and it is asked for
- * the next. True: the touch is served. */
-static bool come_for(struct pgs_map *map, uint64_t page_no, bool writes)
+/* A touch of a page that the reader brings just now. True: it is served. */
+static bool come_behind(struct pgs_map *map, uint64_t page_no, bool writes)
 {
     /* Who has promised something here does what the touch needs, and no more. */
     if (section_may_be(map->store) || section_promises(section_find(map->store)))
         return false;
-    struct stage *stage = reader_take(&map->reader, page_no);
-    if (!stage)
+    uint32_t brings = reader_brings(&map->reader, page_no);
+    if (!brings)
         return false;
-    uint32_t pages = stage_pages(stage, page_no);
-    struct plan plan = {0};
-    if (pages) {
-        plan = ahead_plan(&map->ahead, page_no, pages, arrivals_most(map->store));
-        map_count(&map->faults, 1);
-        if (plan.asked)
-            reader_ask(&map->reader, page_behind(page_no, pages + plan.count, plan.down),
-                       plan.asked, plan.down);
-    }
-    reader_map(map, stage);
-    if (plan.asked)
-        bring_ahead(map, page_behind(page_no, pages, plan.down), plan.count, plan.down);
-    return pages && !writes;
+    struct plan plan = plan_for(map, page_no, brings);
+    reader_ask(&map->reader, plan.wanted);
+    reader_help(map, page_no);
+    if (writes || !is_attached(map, page_no))
+        return false;
+    map_count(&map->faults, 1);
+    return true;
 }
 
 int map_fault(void *ctx, size_t offset, bool writes)
 {
     struct pgs_map *map = ctx;
     uint64_t page_no = offset / map->store->page_size;
-    if (come_for(map, page_no, writes))
+    if (come_behind(map, page_no, writes))
         return PGS_OK;
     int error = map_serve(map, page_no, writes);
     return error ? map_fail(map, page_no, writes, error) : PGS_OK;

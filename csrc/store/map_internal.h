@@ -9,18 +9,21 @@
 #include "map/range.h"
 #include "pagestep/map.h"
 #include "store/call.h"
+#include "store/map_run.h"
 
 enum {
     AROUND_DEFAULT = 8,
-    START_MAX = 16,  /* pages that may be asked for of a first touch */
-    AROUND_MAX = 32, /* that one thread brings at a time */
+    START_MAX = 16,    /* pages that may be asked for of a first touch */
+    WINDOW_MAX = 32,   /* that a touch is to bring, */
+    ARRIVALS_MAX = 64, /* and that come together at most, where one would wait else */
+    DEPTH = 4,         /* windows that are wanted beyond */
     STREAMS = 8,
-    STAGES = 2, /* one is mapped, one is fetched */
     VOIDS_MAX = 64,
     REPEATS = 16, /* pages of which is known how often they failed */
     AGED_PAGES = 512, /* of 4 KiB: what one page of page tables maps on most processors */
     AGED_WORDS = AGED_PAGES / 64
 };
+_Static_assert(DEPTH * WINDOW_MAX <= RUN_PAGES_MAX, "what is wanted is one run");
 
 /* A run of touches, each beside what the one before had brought. */
 struct stream {
@@ -38,11 +41,20 @@ struct ahead {
     uint32_t faults;
 };
 
-/* What one fault is to bring: `count` pages from the touched one on, upwards or downwards;
- * and the reader, so many beyond these. */
+/* A touch that is planned for. */
+struct touched {
+    uint64_t page_no;
+    uint32_t have;     /* pages from there on that the reader brings just now */
+    uint32_t most;     /* that a thread may bring */
+    bool below, above; /* the page with the next lower number is mapped; with the next higher */
+};
+
+/* What is to come with one fault: so many pages from the touched one on, upwards or downwards,
+ * and those that the reader is asked for. */
 struct plan {
-    uint32_t count, asked;
+    uint32_t count;
     bool down;
+    page_run wanted;
 };
 
 /* A page that comes: claimed, with its frame, its bytes in its worker's room. */
@@ -62,27 +74,18 @@ struct arrivals {
     uint32_t room; /* pages that the worker's room takes */
     bool down;
     bool failed; /* a fetch: what lies behind is not tried */
-    struct arrival each[AROUND_MAX]; /* as they came */
+    struct arrival each[ARRIVALS_MAX]; /* as they came */
 };
 
-/* A window that the reader has fetched, or fetches, until somebody comes for it. */
-enum stage_state { STAGE_FREE, STAGE_FETCHING, STAGE_READY, STAGE_TAKEN };
-struct stage {
-    _Atomic int state;
-    _Atomic uint64_t window; /* page number, way and count, packed (map_reader.c) */
-    uint64_t since;          /* when it became ready */
-    struct call call;        /* under way until it is free again */
-    struct arrivals arrivals;
-};
-
-/* The thread that reads ahead of streams. */
+/* Reads ahead of streams. */
 struct reader {
     pthread_t thread;
     pthread_mutex_t lock;
     pthread_cond_t called;
-    _Atomic uint64_t wanted; /* a window, packed; 0: none */
+    _Atomic page_run wanted;    /* pages that a stream comes to next, and that nobody brings yet */
+    _Atomic page_run under_way; /* that the reader brings just now */
     _Atomic bool sleeps, stop;
-    struct stage stages[STAGES];
+    _Atomic bool turn; /* somebody's: to have many pages mapped */
 };
 
 /* Touched by nobody. */
@@ -148,9 +151,7 @@ void map_forget_place(const struct member *member, uint32_t member_page);
 void ahead_init(struct ahead *ahead, uint32_t around);
 void ahead_deinit(struct ahead *ahead);
 uint32_t ahead_start(struct ahead *ahead);
-/* Plans for a touch. `have`: pages from there on that are fetched already; `most`: of what one
- * thread brings. */
-struct plan ahead_plan(struct ahead *ahead, uint64_t page_no, uint32_t have, uint32_t most);
+struct plan ahead_plan(struct ahead *ahead, const struct touched *touched);
 
 /* map_arrive.c: around what maps pages of anonymous memory, so that a fork goes before it or
  * comes after */
@@ -183,14 +184,15 @@ int arrivals_settle(struct arrivals *arrivals, uint64_t touched, bool writes);
 /* map_reader.c */
 int reader_start(struct pgs_map *map);
 void reader_end(struct reader *reader);
-/* Asks for pages that a stream comes to next. */
-void reader_ask(struct reader *reader, uint64_t page_no, uint32_t count, bool down);
-/* The fetched pages of which this is one, taken, or NULL. */
-struct stage *reader_take(struct reader *reader, uint64_t page_no);
-/* How many of a stage's there are from this one on. */
-uint32_t stage_pages(const struct stage *stage, uint64_t page_no);
-/* Has the pages of a taken stage mapped. */
-void reader_map(struct pgs_map *map, struct stage *stage);
+/* Asks for what a stream comes to next, if it comes to any. */
+void reader_ask(struct reader *reader, page_run stream);
+/* How many pages it brings just now from this one on; 0: not this one. */
+uint32_t reader_brings(const struct reader *reader, uint64_t page_no);
+/* Brings wanted pages while the reader brings this one, then waits for it; but not for ever. */
+void reader_help(struct pgs_map *map, uint64_t page_no);
+/* Around what has many pages mapped. Who has waited too long for the other goes on as well. */
+void turn_begin(struct reader *reader);
+void turn_end(struct reader *reader);
 
 /* map_guard.c: 0 where the touch can go on with zeros for the time being */
 int map_fail(struct pgs_map *map, uint64_t page_no, bool writes, int error);

@@ -1,24 +1,20 @@
 /* SPDX-License-Identifier: MIT
  *
- * A map's reader: a thread that fetches the pages which a stream of touches comes to next,
- * while who touches has those mapped that it has come to. It waits for nobody's page, and makes
- * no system call in between: two threads that change one file's pages at once hold each other
- * up in the kernel. Pages that nobody comes for it has mapped itself.
+ * A map's reader: a thread that brings the pages which a stream of touches comes to next. Who
+ * touches one that it brings just now works on the same list meanwhile, rather than wait. In
+ * the kernel two threads that change one file's pages hold each other up, so they take turns
+ * there: one has its pages mapped while the other fetches, and fetches on until its turn comes.
  */
+#include <sched.h>
 #include <signal.h>
-
 #include <time.h>
 
 #include "store/map_internal.h"
 
 enum {
     ASK_NS = 50000,   /* a stream that goes on asks again within that time */
-    KEEP_NS = 100000, /* so long pages wait, claimed, for who comes for them */
-    FETCH_NS = 50000, /* and so long is waited for them to be fetched */
-    WORKERS_LEFT = MAX_WORKERS / 2, /* to others */
-    WANT_DOWN = 1 << 8,
-    WANT_COUNT = 0xff,
-    WANT_PAGE_SHIFT = 32
+    TURN_NS = 50000,  /* so long the other's turn may take, */
+    BRING_NS = 100000 /* and so long all that one brings at a time */
 };
 
 static uint64_t time_ns(void)
@@ -28,16 +24,17 @@ static uint64_t time_ns(void)
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
-static bool covers(uint64_t window, uint64_t page_no)
+/* Lets another thread go on, until so long has passed. */
+static bool may_wait(uint64_t since, uint64_t most_ns)
 {
-    uint64_t from = window >> WANT_PAGE_SHIFT, count = window & WANT_COUNT;
-    return window & WANT_DOWN ? page_no <= from && from - page_no < count
-                              : page_no >= from && page_no - from < count;
+    if (time_ns() - since > most_ns)
+        return false;
+    sched_yield();
+    return true;
 }
 
-void reader_ask(struct reader *reader, uint64_t page_no, uint32_t count, bool down)
+static void wake(struct reader *reader)
 {
-    atomic_store(&reader->wanted, page_no << WANT_PAGE_SHIFT | (down ? WANT_DOWN : 0) | count);
     if (!atomic_load(&reader->sleeps))
         return;
     pthread_mutex_lock(&reader->lock);
@@ -45,97 +42,112 @@ void reader_ask(struct reader *reader, uint64_t page_no, uint32_t count, bool do
     pthread_mutex_unlock(&reader->lock);
 }
 
-static bool stage_take(struct stage *stage)
+void reader_ask(struct reader *reader, page_run stream)
 {
-    int ready = STAGE_READY;
-    return atomic_compare_exchange_strong(&stage->state, &ready, STAGE_TAKEN);
+    page_run wanted = atomic_load(&reader->wanted), asked;
+    if (!stream)
+        return;
+    do {
+        /* Of the same stream those before are brought, or on their way. */
+        bool same = wanted && run_down(wanted) == run_down(stream);
+        page_run rest = same ? run_at(stream, run_from(wanted)) : NO_RUN;
+        asked = rest ? rest : stream;
+    } while (!atomic_compare_exchange_weak(&reader->wanted, &wanted, asked));
+    wake(reader);
 }
 
-/* Has a taken stage's pages mapped, and frees it. */
-static void stage_settle(struct stage *stage)
+/* Takes some of the pages that are wanted, for who calls to bring. */
+static page_run take(struct reader *reader)
 {
-    if (stage->arrivals.count)
-        arrivals_settle(&stage->arrivals, NO_PAGE, false);
-    call_end(&stage->call);
-    atomic_store(&stage->state, STAGE_FREE);
+    page_run wanted = atomic_load(&reader->wanted);
+    uint32_t count;
+    do {
+        count = run_pages(wanted) < WINDOW_MAX ? run_pages(wanted) : WINDOW_MAX;
+    } while (count &&
+             !atomic_compare_exchange_weak(&reader->wanted, &wanted, run_after(wanted, count)));
+    return run_of(run_from(wanted), count, run_down(wanted));
 }
 
-static bool await_fetched(struct stage *stage)
+/* Takes the page behind those that were fetched, if it is wanted. */
+static bool take_behind(struct reader *reader, const struct arrivals *arrivals)
+{
+    page_run wanted = atomic_load(&reader->wanted);
+    return wanted && run_down(wanted) == arrivals->down &&
+           run_from(wanted) == page_behind(arrivals->from, arrivals->count, arrivals->down) &&
+           atomic_compare_exchange_strong(&reader->wanted, &wanted, run_after(wanted, 1));
+}
+
+static bool turn_try(struct reader *reader)
+{
+    return !atomic_load(&reader->turn) && !atomic_exchange(&reader->turn, true);
+}
+
+void turn_begin(struct reader *reader)
 {
     uint64_t since = time_ns();
-    while (atomic_load(&stage->state) == STAGE_FETCHING)
-        if (time_ns() - since > FETCH_NS)
-            return false;
-    return stage_take(stage);
+    while (!turn_try(reader) && may_wait(since, TURN_NS))
+        ;
 }
 
-struct stage *reader_take(struct reader *reader, uint64_t page_no)
+void turn_end(struct reader *reader)
 {
-    for (unsigned i = 0; i < STAGES; i++) {
-        struct stage *stage = &reader->stages[i];
-        int state = atomic_load(&stage->state);
-        if ((state == STAGE_FETCHING || state == STAGE_READY) &&
-            covers(atomic_load(&stage->window), page_no) && await_fetched(stage))
-            return stage;
+    atomic_store(&reader->turn, false);
+}
+
+/* Has the turn, and fetches on while it is the other's. */
+static void fetch_until_turn(struct arrivals *arrivals, const struct job *like,
+                             _Atomic page_run *under_way)
+{
+    struct reader *reader = &arrivals->map->reader;
+    while (!turn_try(reader)) {
+        bool more = arrivals->count < arrivals->room && take_behind(reader, arrivals);
+        if (more)
+            atomic_store(under_way, run_of(arrivals->from, arrivals->count + 1, arrivals->down));
+        if (!more || !arrivals_fetch_beside(arrivals, like)) {
+            turn_begin(reader);
+            return;
+        }
     }
-    return NULL;
 }
 
-uint32_t stage_pages(const struct stage *stage, uint64_t page_no)
+/* Brings what was taken. */
+static void bring(struct pgs_map *map, page_run taken, _Atomic page_run *under_way)
 {
-    const struct arrivals *arrivals = &stage->arrivals;
-    uint64_t passed = arrivals->down ? arrivals->from - page_no : page_no - arrivals->from;
-    return passed < arrivals->count ? arrivals->count - (uint32_t)passed : 0;
-}
-
-void reader_map(struct pgs_map *map, struct stage *stage)
-{
-    map_count(&map->pages_ahead, stage->arrivals.count);
-    stage_settle(stage);
-}
-
-static void fill_stage(struct pgs_map *map, struct stage *stage, uint64_t window)
-{
-    /* Who waits for the other stage's pages may have all the workers that are left. */
-    if (workers_idle(map->store) < WORKERS_LEFT)
-        return;
-    if (call_begin(&stage->call, map->store, map->member->number, CALL_USES, 0, NULL))
-        return;
-    if (!worker_room(map->store, stage->call.job.worker)) {
-        call_end(&stage->call);
+    struct arrivals arrivals;
+    struct call call;
+    atomic_store(under_way, taken);
+    if (call_begin(&call, map->store, map->member->number, CALL_USES, 0, NULL)) {
+        atomic_store(under_way, NO_RUN);
         return;
     }
-    atomic_store(&stage->window, window);
-    atomic_store(&stage->state, STAGE_FETCHING);
-    arrivals_begin(&stage->arrivals, map, window >> WANT_PAGE_SHIFT, window & WANT_DOWN);
-    arrivals_fetch_ahead(&stage->arrivals, &stage->call.job, window & WANT_COUNT);
-    stage->since = time_ns();
-    atomic_store(&stage->state, STAGE_READY);
-}
-
-/* Has pages mapped that nobody has come for; `all`: that nobody has come for yet. Whether some
- * are still waiting. */
-static bool settle_idle(struct pgs_map *map, bool all)
-{
-    bool waiting = false;
-    for (unsigned i = 0; i < STAGES; i++) {
-        struct stage *stage = &map->reader.stages[i];
-        if (atomic_load(&stage->state) != STAGE_READY)
-            continue;
-        if (!all && time_ns() - stage->since < KEEP_NS)
-            waiting = true;
-        else if (stage_take(stage))
-            reader_map(map, stage);
+    arrivals_begin(&arrivals, map, run_from(taken), run_down(taken));
+    if (worker_room(map->store, call.job.worker))
+        arrivals_fetch_ahead(&arrivals, &call.job, run_pages(taken));
+    if (arrivals.count) {
+        fetch_until_turn(&arrivals, &call.job, under_way);
+        arrivals_settle(&arrivals, NO_PAGE, false);
+        turn_end(&map->reader);
     }
-    return waiting;
+    map_count(&map->pages_ahead, arrivals.count);
+    atomic_store(under_way, NO_RUN);
+    call_end(&call);
 }
 
-static struct stage *free_stage(struct reader *reader)
+uint32_t reader_brings(const struct reader *reader, uint64_t page_no)
 {
-    for (unsigned i = 0; i < STAGES; i++)
-        if (atomic_load(&reader->stages[i].state) == STAGE_FREE)
-            return &reader->stages[i];
-    return NULL;
+    return run_pages(run_at(atomic_load(&reader->under_way), page_no));
+}
+
+void reader_help(struct pgs_map *map, uint64_t page_no)
+{
+    struct reader *reader = &map->reader;
+    _Atomic page_run own;
+    page_run taken;
+    while (reader_brings(reader, page_no) && (taken = take(reader)))
+        bring(map, taken, &own);
+    uint64_t since = time_ns();
+    while (reader_brings(reader, page_no) && may_wait(since, BRING_NS))
+        ;
 }
 
 static void sleep_until_asked(struct reader *reader)
@@ -154,17 +166,15 @@ static void *read_all(void *ctx)
     struct reader *reader = &map->reader;
     uint64_t idle_since = time_ns();
     while (!atomic_load(&reader->stop)) {
-        struct stage *stage = free_stage(reader);
-        uint64_t window = stage ? atomic_exchange(&reader->wanted, 0) : 0;
-        if (window) {
-            fill_stage(map, stage, window);
+        page_run taken = take(reader);
+        if (taken) {
+            bring(map, taken, &reader->under_way);
             idle_since = time_ns();
-        } else if (!settle_idle(map, false) && time_ns() - idle_since > ASK_NS) {
+        } else if (!may_wait(idle_since, ASK_NS)) {
             sleep_until_asked(reader);
             idle_since = time_ns();
         }
     }
-    settle_idle(map, true);
     return NULL;
 }
 

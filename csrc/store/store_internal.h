@@ -93,7 +93,7 @@ struct encoder {
 
 /* Room for a page, or for some that a fault brings together: the most, and its part of the
  * budget, for every thread that faults has its own. */
-enum { ROOM_BYTES_MAX = 131072, ROOM_SHARE = 64 };
+enum { ROOM_BYTES_MAX = 262144, ROOM_SHARE = 64 };
 
 struct map_list {
     pthread_mutex_t lock;
@@ -243,8 +243,6 @@ void metadata_uncharge(pgs_store *store, uint64_t bytes);
 /* worker.c */
 struct worker *worker_take(pgs_store *store);
 void worker_give(struct worker *worker);
-/* How many nobody has just now. */
-unsigned workers_idle(pgs_store *store);
 /* Around what changes the objects or the budget: the object lock, and a worker. An
  * error, and it is not to be ended, where the thread must not wait. */
 int change_begin(pgs_store *store, struct worker **worker_ret);

@@ -27,14 +27,6 @@ struct worker *worker_take(pgs_store *store)
     }
 }
 
-unsigned workers_idle(pgs_store *store)
-{
-    unsigned idle = 0;
-    for (unsigned i = 0; i < MAX_WORKERS; i++)
-        idle += !atomic_load_explicit(&store->workers[i].taken, memory_order_relaxed);
-    return idle;
-}
-
 void worker_give(struct worker *worker)
 {
     atomic_store_explicit(&worker->taken, 0, memory_order_release);

@@ -141,6 +141,32 @@ static void dear_pages_come_one_by_one(const struct way *way)
     fixture_close(&fixture);
 }
 
+/* A scan leaves long streams behind; touches here and there, of which many fall into one by
+ * chance, must not bring what follows. */
+static void touches_here_and_there_bring_little(const struct way *way)
+{
+    enum { SCANNED = 4096, PART = 256, STEP = 1031, TOUCHES = 64, BUDGET = 64 << 20 };
+    struct fixture fixture;
+    uint32_t object = fixture_open_memory(&fixture, SCANNED, BUDGET);
+    pgs_map *map = map_of(&fixture, object, way);
+    for (uint64_t end = SCANNED; end > 0; end -= PART)
+        for (uint64_t i = end - PART; i < end; i++)
+            CHECK_EQ(*page_at(map, i), 0);
+    usleep(1000); /* for the reader */
+    for (uint64_t i = 0; i < SCANNED; i++)
+        pgs_page_out(fixture.store, object, &i, 1, NULL);
+    struct pgs_map_stats before = stats_of(map);
+    for (uint64_t i = 0; i < TOUCHES; i++)
+        CHECK_EQ(*page_at(map, i * STEP % SCANNED), 0);
+    usleep(1000);
+    uint64_t ahead = stats_of(map).pages_ahead - before.pages_ahead;
+    CHECK(stats_of(map).faults > before.faults);
+    printf("%llu came with %d touches\n", (unsigned long long)ahead, TOUCHES);
+    CHECK(ahead < TOUCHES);
+    pgs_map_close(map);
+    fixture_close(&fixture);
+}
+
 int main(void)
 {
     for (int i = 0; i < WAYS; i++) {
@@ -151,6 +177,8 @@ int main(void)
         if (is_writable(&ways[i])) {
             writes_are_kept(&ways[i]);
             a_second_map_knows_of_writes(&ways[i]);
+            if (ways[i].writes == PGS_MAP_WRITES_FAULT) /* anonymous memory has no other */
+                touches_here_and_there_bring_little(&ways[i]);
         } else {
             dear_pages_come_one_by_one(&ways[i]);
         }
