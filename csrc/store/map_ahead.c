@@ -35,8 +35,8 @@ static uint32_t least(uint32_t one, uint32_t other)
     return one < other ? one : other;
 }
 
-/* Which way a touch goes on with a stream: 1, -1, or 0, it does not. Only its second touch
- * tells which way it goes. */
+/* Which way a touch would go on with a stream, were there nothing but its place: 1, -1, or 0, it
+ * does not. Only a stream's second touch tells which way it goes. */
 static int goes_on(const struct stream *stream, uint64_t page_no)
 {
     if (stream->from == UINT64_MAX || page_no == stream->from)
@@ -48,13 +48,22 @@ static int goes_on(const struct stream *stream, uint64_t page_no)
     return -(stream->way == 0 && stream->from - page_no == 1);
 }
 
-/* The stream that it goes on with, or the one that was idle longest. */
-static struct stream *stream_of(struct ahead *ahead, uint64_t page_no)
+/* The same, but a touch goes on only beside a page that is mapped: a long span, perhaps of
+ * a stream that has ended, has many pages that are touched by chance. */
+static int way_of(const struct stream *stream, const struct touched *touched)
+{
+    int way = goes_on(stream, touched->page_no);
+    return (way > 0 && touched->below) || (way < 0 && touched->above) ? way : 0;
+}
+
+/* The stream that it goes on with, and which way; or the one that was idle longest, and 0. */
+static struct stream *stream_of(struct ahead *ahead, const struct touched *touched, int *way_ret)
 {
     struct stream *oldest = &ahead->streams[0];
     for (unsigned i = 0; i < STREAMS; i++) {
         struct stream *stream = &ahead->streams[i];
-        if (goes_on(stream, page_no))
+        *way_ret = way_of(stream, touched);
+        if (*way_ret)
             return stream;
         if (ahead->faults - stream->used > ahead->faults - oldest->used)
             oldest = stream;
@@ -68,22 +77,14 @@ static uint32_t beyond(uint32_t window, uint32_t most)
     return window < WINDOW_MAX ? window : least(DEPTH * window, DEPTH / 2 * most);
 }
 
-/* As goes_on, but a touch goes on only beside a page that is mapped: a long span, perhaps of
- * a stream that has ended, has many pages that are touched by chance. */
-static int way_of(const struct stream *stream, const struct touched *touched)
-{
-    int way = goes_on(stream, touched->page_no);
-    return (way > 0 && touched->below) || (way < 0 && touched->above) ? way : 0;
-}
-
 struct plan ahead_plan(struct ahead *ahead, const struct touched *touched)
 {
     struct plan plan = {0};
     uint64_t page_no = touched->page_no;
     uint32_t most = touched->most;
     pthread_mutex_lock(&ahead->lock);
-    struct stream *stream = stream_of(ahead, page_no);
-    int way = way_of(stream, touched);
+    int way;
+    struct stream *stream = stream_of(ahead, touched, &way);
     uint32_t window = least(ahead->start, most);
     plan.down = way < 0;
     /* Who wants one page for the first touch wants no more for any. */

@@ -48,6 +48,16 @@ static inline int has_way(const struct way *way)
     return can;
 }
 
+static inline void in_every_way(void (*test)(const struct way *way))
+{
+    for (int i = 0; i < WAYS; i++) {
+        if (!has_way(&ways[i]))
+            continue;
+        fprintf(stderr, "%s\n", ways[i].name);
+        test(&ways[i]);
+    }
+}
+
 /* Opens a map in this way; `around`: see pgs_map_params. */
 static inline int map_open_in(pgs_store *store, uint32_t object, const struct way *way,
                               uint32_t around, pgs_map **map_ret)

@@ -167,21 +167,21 @@ static void touches_here_and_there_bring_little(const struct way *way)
     fixture_close(&fixture);
 }
 
+static void all_of(const struct way *way)
+{
+    reads_what_is_there(way);
+    if (is_writable(way)) {
+        writes_are_kept(way);
+        a_second_map_knows_of_writes(way);
+        if (way->writes == PGS_MAP_WRITES_FAULT) /* anonymous memory has no other */
+            touches_here_and_there_bring_little(way);
+    } else {
+        dear_pages_come_one_by_one(way);
+    }
+}
+
 int main(void)
 {
-    for (int i = 0; i < WAYS; i++) {
-        fprintf(stderr, "%s\n", ways[i].name);
-        if (!has_way(&ways[i]))
-            continue;
-        reads_what_is_there(&ways[i]);
-        if (is_writable(&ways[i])) {
-            writes_are_kept(&ways[i]);
-            a_second_map_knows_of_writes(&ways[i]);
-            if (ways[i].writes == PGS_MAP_WRITES_FAULT) /* anonymous memory has no other */
-                touches_here_and_there_bring_little(&ways[i]);
-        } else {
-            dear_pages_come_one_by_one(&ways[i]);
-        }
-    }
+    in_every_way(all_of);
     return 0;
 }

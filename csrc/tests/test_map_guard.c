@@ -212,18 +212,18 @@ static void sparse_memory_ends_in_the_budget(const struct way *way)
     fixture_close(&fixture);
 }
 
+static void all_of(const struct way *way)
+{
+    ends_in_its_error(way);
+    guards_come_and_go(way);
+    if (!is_writable(way))
+        an_atomic_section_asks_no_backing(way);
+    if (way->writes != PGS_MAP_WRITES_NOTED)
+        sparse_memory_ends_in_the_budget(way);
+}
+
 int main(void)
 {
-    for (int i = 0; i < WAYS; i++) {
-        if (!has_way(&ways[i]))
-            continue;
-        fprintf(stderr, "%s\n", ways[i].name);
-        ends_in_its_error(&ways[i]);
-        guards_come_and_go(&ways[i]);
-        if (!is_writable(&ways[i]))
-            an_atomic_section_asks_no_backing(&ways[i]);
-        if (ways[i].writes != PGS_MAP_WRITES_NOTED)
-            sparse_memory_ends_in_the_budget(&ways[i]);
-    }
+    in_every_way(all_of);
     return 0;
 }

@@ -256,18 +256,20 @@ static void who_must_not_wait_does_not(const struct way *way)
     fixture_close(&fixture);
 }
 
+static void all_of(const struct way *way)
+{
+    if (way->writes != PGS_MAP_WRITES_FAULT)
+        return;
+    a_view_shows_its_page(way);
+    a_flush_is_not_the_last_of_a_held_page(way);
+    a_held_page_can_be_given_away(way);
+    a_shared_page_is_prefetched_to_be_written(way);
+    the_first_that_cannot_be_had_is_named(way);
+    who_must_not_wait_does_not(way);
+}
+
 int main(void)
 {
-    for (int i = 0; i < WAYS; i++) {
-        if (ways[i].writes != PGS_MAP_WRITES_FAULT || !has_way(&ways[i]))
-            continue;
-        fprintf(stderr, "%s\n", ways[i].name);
-        a_view_shows_its_page(&ways[i]);
-        a_flush_is_not_the_last_of_a_held_page(&ways[i]);
-        a_held_page_can_be_given_away(&ways[i]);
-        a_shared_page_is_prefetched_to_be_written(&ways[i]);
-        the_first_that_cannot_be_had_is_named(&ways[i]);
-        who_must_not_wait_does_not(&ways[i]);
-    }
+    in_every_way(all_of);
     return 0;
 }

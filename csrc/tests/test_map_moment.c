@@ -273,17 +273,19 @@ static void pins_and_maps_agree(const struct way *way)
     fixture_close(&race.fixture);
 }
 
+static void all_of(const struct way *way)
+{
+    if (!is_writable(way))
+        return;
+    if (way->writes == PGS_MAP_WRITES_NOTED)
+        noted_writes_are_kept(way);
+    else
+        a_fork_is_one_moment(way);
+    pins_and_maps_agree(way);
+}
+
 int main(void)
 {
-    for (int i = 0; i < WAYS; i++) {
-        if (!is_writable(&ways[i]) || !has_way(&ways[i]))
-            continue;
-        fprintf(stderr, "%s\n", ways[i].name);
-        if (ways[i].writes == PGS_MAP_WRITES_NOTED)
-            noted_writes_are_kept(&ways[i]);
-        else
-            a_fork_is_one_moment(&ways[i]);
-        pins_and_maps_agree(&ways[i]);
-    }
+    in_every_way(all_of);
     return 0;
 }

@@ -463,20 +463,20 @@ static void children_have_nothing_of_it(const struct way *way)
     fixture_close(&parent.fixture);
 }
 
+static void all_of(const struct way *way)
+{
+    who_raises_again_ends_it(way);
+    who_mends_nothing_ends_it(way);
+    if (!THREADS_ARE_CHECKED)
+        CHECK_EQ(in_child(touch_in_handlers, way), 0);
+    if (!CAN_FORK)
+        return;
+    children_have_nothing_of_it(way);
+    children_give_descriptors_back(way);
+}
+
 int main(void)
 {
-    for (int i = 0; i < WAYS; i++) {
-        if (!has_way(&ways[i]))
-            continue;
-        fprintf(stderr, "%s\n", ways[i].name);
-        who_raises_again_ends_it(&ways[i]);
-        who_mends_nothing_ends_it(&ways[i]);
-        if (!THREADS_ARE_CHECKED)
-            CHECK_EQ(in_child(touch_in_handlers, &ways[i]), 0);
-        if (!CAN_FORK)
-            continue;
-        children_have_nothing_of_it(&ways[i]);
-        children_give_descriptors_back(&ways[i]);
-    }
+    in_every_way(all_of);
     return 0;
 }

@@ -132,7 +132,11 @@ static void *touch_all(void *ctx)
     return NULL;
 }
 
-static void run(const struct way *way, uint64_t touches, unsigned threads)
+/* What the command line says. */
+static uint64_t touches = 60000;
+static unsigned threads = 4;
+
+static void run(const struct way *way)
 {
     struct fixture_options options = {.page_count = PAGES, .budget_bytes = 3 << 20,
                                       .codec_id = PGS_CODEC_LZ4, .pool_percent = 40,
@@ -177,11 +181,11 @@ static void run(const struct way *way, uint64_t touches, unsigned threads)
 
 int main(int argc, char **argv)
 {
-    uint64_t touches = argc > 1 ? strtoull(argv[1], NULL, 0) : 60000;
-    unsigned threads = argc > 2 ? (unsigned)strtoul(argv[2], NULL, 0) : 4;
+    if (argc > 1)
+        touches = strtoull(argv[1], NULL, 0);
+    if (argc > 2)
+        threads = (unsigned)strtoul(argv[2], NULL, 0);
     CHECK(threads >= 1 && threads <= THREADS_MAX);
-    for (int i = 0; i < WAYS; i++)
-        if (has_way(&ways[i]))
-            run(&ways[i], touches, threads);
+    in_every_way(run);
     return 0;
 }
