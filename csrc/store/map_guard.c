@@ -39,12 +39,25 @@ struct failed_touch {
     bool again; /* it was tried several times: the page is there, and cannot be touched */
 };
 
-static bool is_void(const struct map_failures *failures, uint64_t page_no)
+/* Where it is in the list; void_count: nowhere. */
+static uint32_t find_void(const struct map_failures *failures, uint64_t page_no)
 {
-    for (uint32_t i = 0; i < failures->void_count; i++)
-        if (failures->voids[i] == page_no)
-            return true;
-    return false;
+    uint32_t i = 0;
+    while (i < failures->void_count && failures->voids[i] != page_no)
+        i++;
+    return i;
+}
+
+static void forget_void(struct map_failures *failures, uint64_t page_no)
+{
+    pthread_mutex_lock(&failures->lock);
+    uint32_t i = find_void(failures, page_no);
+    if (i < failures->void_count) {
+        failures->void_count--;
+        memmove(failures->voids + i, failures->voids + i + 1,
+                (failures->void_count - i) * sizeof *failures->voids);
+    }
+    pthread_mutex_unlock(&failures->lock);
 }
 
 /* Has the page, claimed, or for good without an entry, read as zeros as long as a guard is open.
@@ -53,7 +66,7 @@ static int show_zeros(struct pgs_map *map, uint64_t page_no)
 {
     struct map_failures *failures = &map->failures;
     pthread_mutex_lock(&failures->lock);
-    bool known = is_void(failures, page_no);
+    bool known = find_void(failures, page_no) < failures->void_count;
     int error = PGS_OK;
     if (failures->guards == 0)
         error = PGS_E_INVALID;
@@ -99,6 +112,7 @@ static int show_nothing(const struct job *job, struct pgs_map *map, bool zeros)
         if (zeros) {
             error = show_zeros(map, job->member_page);
         } else {
+            forget_void(&map->failures, job->member_page);
             atomic_fetch_and(&map->attached[job->member_page / 64], ~map_bit(job->member_page));
             home_drop(map->range.home, (size_t)job->member_page * size, size);
         }
@@ -147,6 +161,7 @@ static int drop_void(const struct job *job, void *ctx)
     int error = page_claim_to_use(job);
     if (error)
         return error;
+    forget_void(&map->failures, job->member_page);
     atomic_fetch_and(&map->attached[job->member_page / 64], ~map_bit(job->member_page));
     if ((page_load(job->page) & PAGE_HOT) && page_is_home(job))
         range_detach(&map->range, offset, size);
@@ -160,21 +175,13 @@ static int drop_void(const struct job *job, void *ctx)
  * child process the bytes are the parent's, which may have dropped the voids since. */
 static void drop_these(struct pgs_map *map, const uint64_t *page_nos, uint32_t count)
 {
-    struct map_failures *failures = &map->failures;
     struct call call;
-    if (section_may_be(map->store) == PGS_E_FORKED)
+    if (!count || section_may_be(map->store) == PGS_E_FORKED ||
+        call_begin(&call, map->store, map->member->number, CALL_TENDS, 0, NULL))
         return;
-    bool begun = call_begin(&call, map->store, map->member->number, CALL_TENDS, 0, NULL) == PGS_OK;
-    for (uint32_t i = 0; i < count; i++) {
-        if (begun && !call_do(&call, page_nos[i], LOOKS, drop_void, map))
-            continue;
-        pthread_mutex_lock(&failures->lock);
-        if (failures->void_count < VOIDS_MAX)
-            failures->voids[failures->void_count++] = page_nos[i];
-        pthread_mutex_unlock(&failures->lock);
-    }
-    if (begun)
-        call_end(&call);
+    for (uint32_t i = 0; i < count; i++)
+        call_do(&call, page_nos[i], LOOKS, drop_void, map);
+    call_end(&call);
 }
 
 static void drop_voids(struct pgs_map *map)
@@ -184,28 +191,25 @@ static void drop_voids(struct pgs_map *map)
     pthread_mutex_lock(&failures->lock);
     uint32_t count = failures->void_count;
     memcpy(voids, failures->voids, count * sizeof *voids);
-    failures->void_count = 0;
     pthread_mutex_unlock(&failures->lock);
-    if (count)
-        drop_these(map, voids, count);
+    drop_these(map, voids, count);
 }
 
 /* They take RAM that nobody has charged, so they are few: the oldest makes way, and fails
- * again when it is touched again. */
+ * again when it is touched again. Where it cannot just now, the next oldest is next. */
 static void drop_oldest(struct pgs_map *map)
 {
     struct map_failures *failures = &map->failures;
-    uint64_t oldest = NO_PAGE;
+    uint64_t *voids = failures->voids, oldest = NO_PAGE;
     pthread_mutex_lock(&failures->lock);
-    if (failures->void_count == VOIDS_MAX) {
-        oldest = failures->voids[0];
-        failures->void_count--;
-        memmove(failures->voids, failures->voids + 1,
-                failures->void_count * sizeof *failures->voids);
+    uint32_t count = failures->void_count == VOIDS_MAX;
+    if (count) {
+        oldest = voids[0];
+        memmove(voids, voids + 1, (VOIDS_MAX - 1) * sizeof *voids);
+        voids[VOIDS_MAX - 1] = oldest;
     }
     pthread_mutex_unlock(&failures->lock);
-    if (oldest != NO_PAGE)
-        drop_these(map, &oldest, 1);
+    drop_these(map, &oldest, count);
 }
 
 /* How often the page failed in a row, of those that share its place. */
