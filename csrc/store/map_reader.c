@@ -50,7 +50,7 @@ void reader_ask(struct reader *reader, page_run stream)
     do {
         /* Of the same stream those before are brought, or on their way. */
         bool same = wanted && run_down(wanted) == run_down(stream);
-        page_run rest = same ? run_at(stream, run_from(wanted)) : NO_RUN;
+        page_run rest = same ? run_at(stream, run_from(wanted)) : EMPTY_RUN;
         asked = rest ? rest : stream;
     } while (!atomic_compare_exchange_weak(&reader->wanted, &wanted, asked));
     wake(reader);
@@ -117,7 +117,7 @@ static void bring(struct pgs_map *map, page_run taken, _Atomic page_run *under_w
     struct call call;
     atomic_store(under_way, taken);
     if (call_begin(&call, map->store, map->member->number, CALL_USES, 0, NULL)) {
-        atomic_store(under_way, NO_RUN);
+        atomic_store(under_way, EMPTY_RUN);
         return;
     }
     arrivals_begin(&arrivals, map, run_from(taken), run_down(taken));
@@ -129,7 +129,7 @@ static void bring(struct pgs_map *map, page_run taken, _Atomic page_run *under_w
         turn_end(&map->reader);
     }
     map_count(&map->pages_ahead, arrivals.count);
-    atomic_store(under_way, NO_RUN);
+    atomic_store(under_way, EMPTY_RUN);
     call_end(&call);
 }
 

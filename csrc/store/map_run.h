@@ -13,7 +13,7 @@ typedef uint64_t page_run;
 
 enum { RUN_PAGES_MAX = 0xff, RUN_DOWN = 1 << 8, RUN_FROM_SHIFT = 32 };
 
-#define NO_RUN ((page_run)0)
+#define EMPTY_RUN ((page_run)0)
 
 /* Where the page behind so many lies. */
 static inline uint64_t page_behind(uint64_t page_no, uint64_t count, bool down)
@@ -23,7 +23,7 @@ static inline uint64_t page_behind(uint64_t page_no, uint64_t count, bool down)
 
 static inline page_run run_of(uint64_t from, uint32_t count, bool down)
 {
-    return count ? from << RUN_FROM_SHIFT | (down ? RUN_DOWN : 0) | count : NO_RUN;
+    return count ? from << RUN_FROM_SHIFT | (down ? RUN_DOWN : 0) | count : EMPTY_RUN;
 }
 
 static inline uint64_t run_from(page_run run)
@@ -47,14 +47,14 @@ static inline page_run run_after(page_run run, uint32_t pages)
     return pages < run_pages(run)
                ? run_of(page_behind(run_from(run), pages, run_down(run)), run_pages(run) - pages,
                         run_down(run))
-               : NO_RUN;
+               : EMPTY_RUN;
 }
 
 /* From this page on, if it has that one. */
 static inline page_run run_at(page_run run, uint64_t page_no)
 {
     uint64_t passed = run_down(run) ? run_from(run) - page_no : page_no - run_from(run);
-    return passed < run_pages(run) ? run_after(run, (uint32_t)passed) : NO_RUN;
+    return passed < run_pages(run) ? run_after(run, (uint32_t)passed) : EMPTY_RUN;
 }
 
 #endif
