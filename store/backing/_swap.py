@@ -123,32 +123,35 @@ def open_swap(url: SplitResult, options: Options, backed: Backed) -> Any:
         | (lib.PGS_SWAP_BUFFERED if options.flag("buffered") else 0)
         | (lib.PGS_SWAP_TEMPORARY if backed.temporary else 0)
     )
+    try:
+        # Only to look at what is in a folder that is closed to us fails as well.
+        nameless = backed.temporary and path.is_dir()
+    except OSError as error:
+        raise _cannot_open(path, error) from error
+    return (open_nameless if nameless else _open_named)(path, size, flags, backed)
+
+
+def _cannot_open(path: Path, error: OSError) -> StoreIOError:
+    return StoreIOError(f"{path} cannot be opened as a swap file: {error.strerror}")
+
+
+def _open_named(path: Path, size: int, flags: int, backed: Backed) -> Any:
     blobs = ffi.new("struct pgs_blobs *")
     info = ffi.new("struct pgs_swap_info *")
     shape = swap_shape(backed)
     try:
-        # Only to look at what is in a folder that is closed to us fails as well.
-        is_folder = path.is_dir()
         was_there = path.exists()
-        file = (
-            -1
-            if backed.temporary and is_folder
-            else os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        )
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise StoreIOError(f"{path} cannot be opened as a swap file: {error.strerror}") from error
-    if file < 0:
-        return open_nameless(path, size, flags, backed)
+        raise _cannot_open(path, error) from error
     try:
         code = lib.pgs_blobs_swap(file, shape, size, flags, blobs, info)
     finally:
         os.close(file)
-    if code < 0:
-        if not was_there:
-            path.unlink(missing_ok=True)
-        raise _refusal(code, path, size, shape, info)
-    if backed.temporary and not was_there:
+    if not was_there and (code < 0 or backed.temporary):
         path.unlink(missing_ok=True)
+    if code < 0:
+        raise _refusal(code, path, size, shape, info)
     return blobs
 
 
